@@ -1,0 +1,29 @@
+/* Convolutions, NHWC, square kernels, symmetric padding, no bias except through the epilogue.
+ *
+ * x [N,H,W,C], w [K,R,R,C], y [N,P,Q,K] with P = (H + 2 pad - R) / stride + 1. x, w, y share one dtype (f32 or bf16);
+ * accumulation is f32; weight gradients are always f32. A ConvPlan is created once per layer; plans for each row count
+ * met are cached inside it (ragged batches), and scratch memory is shared by all plans of a device. Row count 0 is
+ * valid everywhere: nothing is read, nothing but nothing is written. */
+#ifndef EXCON_CONTRACT_CONV_H
+#define EXCON_CONTRACT_CONV_H
+
+#include "kernels/device.h"
+
+typedef struct ConvGeometry {
+    int H, W, C, K, R, stride, pad;
+} ConvGeometry;
+
+static inline int conv_out(int in, int r, int stride, int pad) {
+    return (in + 2 * pad - r) / stride + 1;
+}
+
+/* What follows the convolution in inference with batch norm folded into w: y = relu?(conv + bias (+ y)).
+ * `bias` [K] f32; `add`: y holds the residual on entry and is overwritten. */
+typedef struct ConvEpilogue {
+    const float *bias;
+    int add, relu;
+} ConvEpilogue;
+
+typedef struct ConvPlan ConvPlan; /* opaque, per backend */
+
+#endif

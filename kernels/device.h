@@ -1,0 +1,61 @@
+/* A device: where tensors live and which operator table works on them.
+ *
+ * Everything a training step does goes through `device->ops`; the CPU and the CUDA backend fill the same table
+ * (kernels/ops.h), so the trainer knows neither. Launches are ordered on the device's stream; only copy_out and sync wait.
+ *
+ * Alphabet of dimensions used in every contract:
+ *   N rows (images, views)  C channels  H W height, width  K output channels  R kernel size  D embedding  G groups
+ * Image tensors are NHWC. Weights of convolutions are KRRC, of dense layers [out, in]. */
+#ifndef EXCON_KERNELS_DEVICE_H
+#define EXCON_KERNELS_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum DType { DTYPE_F32 = 0, DTYPE_BF16 = 1, DTYPE_U8 = 2, DTYPE_I32 = 3, DTYPE_I64 = 4, DTYPE_F64 = 5 } DType;
+
+static inline size_t dtype_size(DType type) {
+    return type == DTYPE_BF16 ? 2 : type == DTYPE_U8 ? 1 : (type == DTYPE_I64 || type == DTYPE_F64) ? 8 : 4;
+}
+
+typedef enum DeviceKind { DEVICE_CPU = 0, DEVICE_CUDA = 1 } DeviceKind;
+
+struct Ops;
+
+typedef struct Device {
+    const struct Ops *ops;
+    DeviceKind kind;
+    int index;                          /* ordinal on this host */
+    int threads;                        /* CPU threads the backend may use */
+    char name[128];                     /* "AMD EPYC 9xx4, 2 threads, avx512_bf16" or the GPU's name */
+    char libraries[256];                /* versions, header and runtime, for the banner */
+    size_t bytes_now, bytes_peak;       /* device memory taken through ops->alloc */
+    void (*fatal)(void *ctx, Status code, const char *message); /* never returns; NULL: print and abort() */
+    void *fatal_ctx;
+    void *impl; /* owned by the backend */
+} Device;
+
+/* Opens a CPU device with `threads` OpenMP threads (0: OMP_NUM_THREADS or the cores this process may use). */
+Status device_open_cpu(Device *device, int threads, Error *err);
+
+/* Opens CUDA device `index`; STATUS_SYSTEM when no such device or the build lacks CUDA. */
+Status device_open_cuda(Device *device, int index, Error *err);
+
+/* Devices the CUDA driver offers; 0 when none, no driver, or a build without CUDA. `why` says which. */
+int device_count_cuda(char *why, size_t why_size);
+
+void device_close(Device *device);
+
+/* Ends the job through device->fatal: used by backends for failures no caller could handle. Never returns. */
+void device_fatal(Device *device, Status code, const char *format, ...) __attribute__((format(printf, 3, 4), noreturn));
+
+#ifdef __cplusplus
+}
+#endif
+#endif
