@@ -45,7 +45,7 @@ LDLIBS := $(if $(MPI_OK),$(shell pkg-config --libs ompi-c)) $(if $(HDF5_OK),$(sh
           -ldnnl -lpthread -lm
 
 # ---- files ----------------------------------------------------------------------------------------------------------
-ROOMS := kernels/base kernels/cpu comm io trainer
+ROOMS := kernels/base kernels/cpu kernels/nocuda comm io trainer $(wildcard kernels/*.c)
 MAIN  := trainer/cli/main.c
 SRCS  := $(filter-out $(MAIN),$(shell find $(ROOMS) -name '*.c' 2>/dev/null | sort))
 OBJS  := $(SRCS:%.c=$(BUILD)/obj/%.o)

@@ -1,0 +1,128 @@
+/* Opens the CPU device and owns its state: oneDNN engine and stream, scratch memory, and the operator table. */
+#include <cblas.h>
+#include <omp.h>
+#include <openblas_config.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/internal.h"
+
+/* Primitives oneDNN keeps compiled: layers x passes x row counts of a large model with ragged batches. */
+enum { PRIMITIVES_KEPT = 4096 };
+
+static void cpu_model(char *out, size_t size) {
+    snprintf(out, size, "CPU");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (!file)
+        return;
+    char line[256];
+    while (fgets(line, sizeof line, file)) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) == 0 && colon) {
+            snprintf(out, size, "%s", colon + 1 + strspn(colon + 1, " \t"));
+            out[strcspn(out, "\n")] = '\0';
+            break;
+        }
+    }
+    fclose(file);
+}
+
+static const char *isa_name(dnnl_cpu_isa_t isa) {
+    switch (isa) {
+    case dnnl_cpu_isa_sse41:
+        return "sse41";
+    case dnnl_cpu_isa_avx:
+        return "avx";
+    case dnnl_cpu_isa_avx2:
+        return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+        return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_mic:
+        return "avx512_mic";
+    case dnnl_cpu_isa_avx512_mic_4ops:
+        return "avx512_mic_4ops";
+    case dnnl_cpu_isa_avx512_core:
+        return "avx512";
+    case dnnl_cpu_isa_avx512_core_vnni:
+        return "avx512_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "amx";
+    default:
+        return "generic";
+    }
+}
+
+static void describe(Device *device) {
+    char model[80], blas_runtime[96], blas_header[64];
+    cpu_model(model, sizeof model);
+    snprintf(device->name, sizeof device->name, "%s, %d thread%s, %s", model, device->threads,
+             device->threads == 1 ? "" : "s", isa_name(dnnl_get_effective_cpu_isa()));
+    const dnnl_version_t *dnnl = dnnl_version();
+    snprintf(blas_runtime, sizeof blas_runtime, "%s", openblas_get_config());
+    const char *header = OPENBLAS_VERSION;
+    snprintf(blas_header, sizeof blas_header, "%s", header + strcspn(header, "0123456789"));
+    blas_header[strcspn(blas_header, " ")] = '\0';
+    snprintf(device->libraries, sizeof device->libraries, "oneDNN %d.%d.%d (header %d.%d.%d), %s (header %s)",
+             dnnl->major, dnnl->minor, dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH,
+             blas_runtime, blas_header);
+}
+
+void cpu_use_threads(const Device *device) {
+    if (omp_get_max_threads() != device->threads)
+        omp_set_num_threads(device->threads);
+}
+
+Status device_open_cpu(Device *device, int threads, Error *err) {
+    *device = (Device){.ops = &ops_cpu, .kind = DEVICE_CPU, .threads = threads > 0 ? threads : omp_get_max_threads()};
+    CpuDevice *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: out of memory");
+    cpu_use_threads(device);
+    openblas_set_num_threads(1); /* operators cut their own work into parts */
+    dnnl_status_t made = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
+    if (made != dnnl_success)
+        goto fail_engine;
+    made = dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags);
+    if (made != dnnl_success)
+        goto fail_stream;
+    dnnl_set_primitive_cache_capacity(PRIMITIVES_KEPT);
+    device->impl = cpu;
+    describe(device);
+    return STATUS_OK;
+
+fail_stream:
+    dnnl_engine_destroy(cpu->engine);
+fail_engine:
+    free(cpu);
+    device->ops = NULL;
+    return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: oneDNN says %d; check the oneDNN package",
+                     (int)made);
+}
+
+void close_cpu(Device *device) {
+    CpuDevice *cpu = cpu_of(device);
+    release_cpu(device, cpu->scratch, cpu->scratch_bytes);
+    dnnl_stream_destroy(cpu->stream);
+    dnnl_engine_destroy(cpu->engine);
+    free(cpu);
+}
+
+void *cpu_scratch(Device *device, size_t bytes) {
+    CpuDevice *cpu = cpu_of(device);
+    if (bytes > cpu->scratch_bytes) {
+        Error err;
+        void *grown;
+        release_cpu(device, cpu->scratch, cpu->scratch_bytes);
+        cpu->scratch = NULL;
+        cpu->scratch_bytes = 0;
+        if (alloc_cpu(device, bytes, &grown, &err) != STATUS_OK)
+            device_fatal(device, err.code, "%s", err.message);
+        cpu->scratch = grown;
+        cpu->scratch_bytes = bytes;
+    }
+    return cpu->scratch;
+}
