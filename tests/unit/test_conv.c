@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/cpu_fixture.h"
 #include "tests/support/tensor.h"
 
 typedef struct Reference {
@@ -64,27 +65,6 @@ enum { GEOMETRIES = sizeof geometries / sizeof *geometries };
 
 static ToleranceKind stored(DType type) {
     return type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
-}
-
-typedef struct Fixture {
-    Device device;
-} Fixture;
-
-static int open_device(void **state) {
-    Fixture *f = calloc(1, sizeof *f);
-    Error err;
-    if (!f || device_open_cpu(&f->device, 2, &err) != STATUS_OK)
-        return -1;
-    *state = f;
-    return 0;
-}
-
-static int close_device(void **state) {
-    Fixture *f = *state;
-    device_close(&f->device);
-    size_t left = f->device.bytes_now;
-    free(f);
-    return left == 0 ? 0 : -1;
 }
 
 /* Skips where oneDNN has no such convolution (bf16 without AVX-512); f32 must always exist. */
@@ -157,11 +137,11 @@ static void every_shape(Device *d, DType type) {
 }
 
 static void test_every_shape_f32(void **state) {
-    every_shape(&((Fixture *)*state)->device, DTYPE_F32);
+    every_shape(*state, DTYPE_F32);
 }
 
 static void test_every_shape_bf16(void **state) {
-    every_shape(&((Fixture *)*state)->device, DTYPE_BF16);
+    every_shape(*state, DTYPE_BF16);
 }
 
 static void every_epilogue(Device *d, DType type) {
@@ -178,13 +158,13 @@ static void every_epilogue(Device *d, DType type) {
 }
 
 static void test_every_epilogue(void **state) {
-    every_epilogue(&((Fixture *)*state)->device, DTYPE_F32);
-    every_epilogue(&((Fixture *)*state)->device, DTYPE_BF16);
+    every_epilogue(*state, DTYPE_F32);
+    every_epilogue(*state, DTYPE_BF16);
 }
 
 /* More row counts than a plan keeps, there and back: evicted steps must be rebuilt. */
 static void test_many_row_counts(void **state) {
-    Device *d = &((Fixture *)*state)->device;
+    Device *d = *state;
     ConvGeometry g = {4, 4, 3, 4, 3, 1, 1};
     ConvPlan *plan = plan_or_skip(d, &g, DTYPE_F32);
     for (int round = 0; round < 2; round++)
@@ -198,7 +178,7 @@ static void test_many_row_counts(void **state) {
 
 /* The same call twice gives the same bits. */
 static void test_repeats(void **state) {
-    Device *d = &((Fixture *)*state)->device;
+    Device *d = *state;
     ConvGeometry g = {10, 10, 64, 64, 3, 1, 1};
     ConvPlan *plan = plan_or_skip(d, &g, DTYPE_F32);
     Reference r = reference_of(g, 6);
@@ -215,7 +195,7 @@ static void test_repeats(void **state) {
 
 /* d/dw and d/dx of sum(y * dy) by central differences of the double forward. */
 static void test_finite_differences(void **state) {
-    Device *d = &((Fixture *)*state)->device;
+    Device *d = *state;
     for (int i = 0; i < 5; i++) {
         ConvPlan *plan = plan_or_skip(d, &geometries[i], DTYPE_F32);
         Reference r = reference_of(geometries[i], 2);
@@ -254,7 +234,7 @@ static void test_finite_differences(void **state) {
 }
 
 static void test_impossible_geometry(void **state) {
-    Device *d = &((Fixture *)*state)->device;
+    Device *d = *state;
     ConvGeometry g = {2, 2, 3, 4, 5, 1, 1};
     ConvPlan *plan;
     Error err = {0};
@@ -274,5 +254,5 @@ int main(void) {
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_impossible_geometry),
     };
-    return cmocka_run_group_tests(tests, open_device, close_device);
+    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
 }

@@ -1,0 +1,369 @@
+/* Batch norm against a naive double reference and finite differences, one operator at a time and as a whole layer. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/cpu_fixture.h"
+#include "tests/support/tensor.h"
+
+static const struct {
+    int64_t M;
+    int C;
+} shapes[] = {{0, 5}, {1, 1}, {2, 3}, {7, 16}, {129, 17}, {1000, 3}, {3001, 64}, {500, 100}, {40, 1500}, {9000, 16}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static const DType types[] = {DTYPE_F32, DTYPE_BF16};
+
+static ToleranceKind stored(DType type) {
+    return type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
+}
+
+static double *block(int64_t n) {
+    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
+    assert_non_null(values);
+    return values;
+}
+
+static void test_sums(void **state) {
+    Device *d = *state;
+    for (int t = 0; t < 2; t++)
+        for (int s = 0; s < SHAPES; s++) {
+            int64_t M = shapes[s].M;
+            int C = shapes[s].C;
+            Tensor x = tensor_random(d, types[t], M * C, -1, 3, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
+            double *xs = tensor_values(&x), *want = block(2 * C);
+            for (int64_t i = 0; i < M * C; i++) {
+                want[i % C] += xs[i];
+                want[C + i % C] += xs[i] * xs[i];
+            }
+            d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
+            assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
+            free(xs), free(want);
+            tensor_free(&x), tensor_free(&sums);
+        }
+}
+
+static void finalize_case(Device *d, double count, int with_running) {
+    enum { C = 37 };
+    const float eps = 1e-5f, momentum = 0.1f;
+    Tensor gamma = tensor_random(d, DTYPE_F32, C, 0.5, 2, 1), beta = tensor_random(d, DTYPE_F32, C, -1, 1, 2);
+    Tensor rm = tensor_random(d, DTYPE_F32, C, -1, 1, 3), rv = tensor_random(d, DTYPE_F32, C, 0.5, 2, 4);
+    Tensor out[4], sums = tensor_new(d, DTYPE_F64, 2 * C);
+    double totals[2 * C], want[4][C], *g = tensor_values(&gamma), *b = tensor_values(&beta);
+    double *m = tensor_values(&rm), *v = tensor_values(&rv);
+    for (int i = 0; i < 4; i++)
+        out[i] = tensor_random(d, DTYPE_F32, C, -1, 1, (uint64_t)(10 + i));
+    for (int c = 0; c < C; c++) {
+        double mean = 0.05 * c - 1, variance = count == 1 ? 0 : 0.1 + 0.03 * c;
+        totals[c] = mean * count;
+        totals[C + c] = (variance + mean * mean) * count;
+        want[0][c] = mean;
+        want[1][c] = 1 / sqrt(variance + (double)eps);
+        want[2][c] = g[c] * want[1][c];
+        want[3][c] = b[c] - mean * want[2][c];
+        m[c] += (double)momentum * (mean - m[c]);
+        v[c] += (double)momentum * (variance * (count > 1 ? count / (count - 1) : 1) - v[c]);
+    }
+    tensor_set(&sums, totals);
+    d->ops->norm_finalize(d, C, sums.data, count, eps, momentum, gamma.data, beta.data, out[0].data, out[1].data,
+                          out[2].data, out[3].data, with_running ? rm.data : NULL, with_running ? rv.data : NULL);
+    const char *names[] = {"mean", "invstd", "scale", "shift"};
+    for (int i = 0; i < 4; i++) {
+        assert_true(tensor_equals(names[i], &out[i], want[i], TOLERANCE_F32));
+        tensor_free(&out[i]);
+    }
+    if (with_running) {
+        assert_true(tensor_equals("running mean", &rm, m, TOLERANCE_F32));
+        assert_true(tensor_equals("running var", &rv, v, TOLERANCE_F32));
+    }
+    free(g), free(b), free(m), free(v);
+    tensor_free(&gamma), tensor_free(&beta), tensor_free(&rm), tensor_free(&rv), tensor_free(&sums);
+}
+
+static void test_finalize(void **state) {
+    finalize_case(*state, 640, 1);
+    finalize_case(*state, 640, 0);
+    finalize_case(*state, 2, 1);
+}
+
+/* One position has variance 0 up to the rounding of mean^2: a cancellation only eps hides, so eps is large here. */
+static void test_finalize_one_position(void **state) {
+    Device *d = *state;
+    double totals[2] = {3, 9}, want_mean[1] = {3}, want_var[1] = {0.9 * 2};
+    Tensor sums = tensor_new(d, DTYPE_F64, 2), one = tensor_random(d, DTYPE_F32, 1, 1, 1, 1);
+    Tensor out = tensor_new(d, DTYPE_F32, 4), rm = tensor_random(d, DTYPE_F32, 1, 3, 3, 1);
+    Tensor rv = tensor_random(d, DTYPE_F32, 1, 2, 2, 1);
+    float *o = out.data;
+    tensor_set(&sums, totals);
+    d->ops->norm_finalize(d, 1, sums.data, 1, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data, rv.data);
+    double want[4] = {3, 1, 1, -2};
+    assert_true(tensor_equals("one position", &out, want, TOLERANCE_F32));
+    assert_true(tensor_equals("running mean", &rm, want_mean, TOLERANCE_F32));
+    assert_true(tensor_equals("running var", &rv, want_var, TOLERANCE_F32));
+    double *before = tensor_values(&out);
+    d->ops->norm_finalize(d, 1, sums.data, 0, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data, rv.data);
+    assert_true(tensor_equals("count 0", &out, before, TOLERANCE_EXACT));
+    assert_true(tensor_equals("count 0, running mean", &rm, want_mean, TOLERANCE_F32));
+    assert_true(tensor_equals("count 0, running var", &rv, want_var, TOLERANCE_F32));
+    free(before);
+    tensor_free(&sums), tensor_free(&one), tensor_free(&out), tensor_free(&rm), tensor_free(&rv);
+}
+
+static void test_from_running(void **state) {
+    Device *d = *state;
+    enum { C = 21 };
+    const float eps = 1e-3f;
+    Tensor gamma = tensor_random(d, DTYPE_F32, C, 0.5, 2, 1), beta = tensor_random(d, DTYPE_F32, C, -1, 1, 2);
+    Tensor rm = tensor_random(d, DTYPE_F32, C, -1, 1, 3), rv = tensor_random(d, DTYPE_F32, C, 0.5, 2, 4), out[4];
+    double *g = tensor_values(&gamma), *b = tensor_values(&beta), *m = tensor_values(&rm), *v = tensor_values(&rv);
+    double want[4][C];
+    for (int c = 0; c < C; c++) {
+        want[0][c] = m[c];
+        want[1][c] = 1 / sqrt(v[c] + (double)eps);
+        want[2][c] = g[c] * want[1][c];
+        want[3][c] = b[c] - m[c] * want[2][c];
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = tensor_new(d, DTYPE_F32, C);
+    d->ops->norm_from_running(d, C, eps, rm.data, rv.data, gamma.data, beta.data, out[0].data, out[1].data, out[2].data,
+                              out[3].data);
+    for (int i = 0; i < 4; i++) {
+        assert_true(tensor_equals("from running", &out[i], want[i], TOLERANCE_F32));
+        tensor_free(&out[i]);
+    }
+    free(g), free(b), free(m), free(v);
+    tensor_free(&gamma), tensor_free(&beta), tensor_free(&rm), tensor_free(&rv);
+}
+
+static void apply_case(Device *d, DType type, int64_t M, int C, int with_residual, int relu) {
+    Tensor x = tensor_random(d, type, M * C, -1, 1, 1), residual = tensor_random(d, type, M * C, -1, 1, 2);
+    Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 3), shift = tensor_random(d, DTYPE_F32, C, -1, 1, 4);
+    Tensor y = tensor_new(d, type, M * C);
+    double *xs = tensor_values(&x), *rs = tensor_values(&residual), *sc = tensor_values(&scale);
+    double *sh = tensor_values(&shift), *want = block(M * C);
+    for (int64_t i = 0; i < M * C; i++) {
+        want[i] = xs[i] * sc[i % C] + sh[i % C] + (with_residual ? rs[i] : 0);
+        if (relu && want[i] < 0)
+            want[i] = 0;
+    }
+    d->ops->norm_apply(d, M, C, type, x.data, scale.data, shift.data, with_residual ? residual.data : NULL, relu,
+                       y.data);
+    assert_true(tensor_equals("apply", &y, want, stored(type)));
+    free(xs), free(rs), free(sc), free(sh), free(want);
+    tensor_free(&x), tensor_free(&residual), tensor_free(&scale), tensor_free(&shift), tensor_free(&y);
+}
+
+static void test_apply(void **state) {
+    for (int t = 0; t < 2; t++)
+        for (int s = 0; s < SHAPES; s++)
+            for (int kind = 0; kind < 4; kind++)
+                apply_case(*state, types[t], shapes[s].M, shapes[s].C, kind & 1, kind >> 1);
+}
+
+/* ReLU must not turn NaN into 0: the guard has to see it. */
+static void test_apply_keeps_nan(void **state) {
+    Device *d = *state;
+    for (int t = 0; t < 2; t++) {
+        double values[3] = {1, NAN, -1};
+        Tensor x = tensor_new(d, types[t], 3), scale = tensor_random(d, DTYPE_F32, 1, 1, 1, 1);
+        Tensor shift = tensor_zero(d, DTYPE_F32, 1), y = tensor_zero(d, types[t], 3);
+        tensor_set(&x, values);
+        d->ops->norm_apply(d, 3, 1, types[t], x.data, scale.data, shift.data, NULL, 1, y.data);
+        double *got = tensor_values(&y);
+        assert_true(got[0] == 1 && isnan(got[1]) && got[2] == 0);
+        free(got);
+        tensor_free(&x), tensor_free(&scale), tensor_free(&shift), tensor_free(&y);
+    }
+}
+
+enum { KIND_RELU = 1, KIND_RECOMPUTE = 2, KIND_SECOND = 4, KIND_NO_SUMS = 8, KINDS = 16 };
+
+static void backward_sums_case(Device *d, DType type, int64_t M, int C, int kind) {
+    int64_t n = M * C;
+    Tensor dy = tensor_random(d, type, n, -1, 1, 1), dy2 = tensor_random(d, type, n, -1, 1, 2);
+    Tensor x = tensor_random(d, type, n, -1, 1, 3), y = tensor_random(d, type, n, -1, 1, 4);
+    Tensor mean = tensor_random(d, DTYPE_F32, C, -1, 1, 5), invstd = tensor_random(d, DTYPE_F32, C, 0.5, 2, 6);
+    Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 7), shift = tensor_random(d, DTYPE_F32, C, -1, 1, 8);
+    Tensor sums = tensor_new(d, DTYPE_F64, 2 * C);
+    double *g = tensor_values(&dy), *g2 = tensor_values(&dy2), *xs = tensor_values(&x), *ys = tensor_values(&y);
+    double *m = tensor_values(&mean), *iv = tensor_values(&invstd), *sc = tensor_values(&scale);
+    double *sh = tensor_values(&shift), *want = block(2 * C);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t c = i % C;
+        double out = kind & KIND_RECOMPUTE ? xs[i] * sc[c] + sh[c] : ys[i];
+        if (kind & KIND_SECOND)
+            g[i] += g2[i];
+        if (kind & KIND_RELU && !(out > 0))
+            g[i] = 0;
+        want[c] += g[i];
+        want[C + c] += g[i] * (xs[i] - m[c]) * iv[c];
+    }
+    int no_sums = kind & KIND_NO_SUMS;
+    d->ops->norm_backward_sums(d, M, C, type, dy.data, kind & KIND_SECOND ? dy2.data : NULL,
+                               kind & KIND_RECOMPUTE ? NULL : y.data, x.data, mean.data, invstd.data, scale.data,
+                               shift.data, kind & KIND_RELU, no_sums ? NULL : sums.data);
+    assert_true(tensor_equals("dz", &dy, g, stored(type)));
+    if (!no_sums)
+        assert_true(tensor_equals("backward sums", &sums, want, TOLERANCE_F32));
+    free(g), free(g2), free(xs), free(ys), free(m), free(iv), free(sc), free(sh), free(want);
+    tensor_free(&dy), tensor_free(&dy2), tensor_free(&x), tensor_free(&y), tensor_free(&mean), tensor_free(&invstd);
+    tensor_free(&scale), tensor_free(&shift), tensor_free(&sums);
+}
+
+static void test_backward_sums(void **state) {
+    for (int t = 0; t < 2; t++)
+        for (int s = 0; s < SHAPES; s++)
+            for (int kind = 0; kind < KINDS; kind++)
+                backward_sums_case(*state, types[t], shapes[s].M, shapes[s].C, kind);
+}
+
+static void test_backward_params(void **state) {
+    Device *d = *state;
+    enum { C = 19 };
+    Tensor sums = tensor_random(d, DTYPE_F64, 2 * C, -5, 5, 1), dgamma = tensor_random(d, DTYPE_F32, C, -1, 1, 2);
+    Tensor dbeta = tensor_random(d, DTYPE_F32, C, -1, 1, 3);
+    double *s = tensor_values(&sums), *g = tensor_values(&dgamma), *b = tensor_values(&dbeta);
+    for (int c = 0; c < C; c++) {
+        g[c] += s[C + c];
+        b[c] += s[c];
+    }
+    d->ops->norm_backward_params(d, C, sums.data, dgamma.data, dbeta.data);
+    assert_true(tensor_equals("dgamma", &dgamma, g, TOLERANCE_F32));
+    assert_true(tensor_equals("dbeta", &dbeta, b, TOLERANCE_F32));
+    free(s), free(g), free(b);
+    tensor_free(&sums), tensor_free(&dgamma), tensor_free(&dbeta);
+}
+
+static void backward_apply_case(Device *d, DType type, int64_t M, int C, int batch, int in_place) {
+    int64_t n = M * C;
+    double count = (double)M * 2 + 1; /* other ranks hold rows too */
+    Tensor dz = tensor_random(d, type, n, -1, 1, 1), x = tensor_random(d, type, n, -1, 1, 2), dx;
+    Tensor mean = tensor_random(d, DTYPE_F32, C, -1, 1, 3), invstd = tensor_random(d, DTYPE_F32, C, 0.5, 2, 4);
+    Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 5),
+           sums = tensor_random(d, DTYPE_F64, 2 * C, -count, count, 6);
+    double *g = tensor_values(&dz), *xs = tensor_values(&x), *m = tensor_values(&mean), *iv = tensor_values(&invstd);
+    double *sc = tensor_values(&scale), *s = tensor_values(&sums), *want = block(n);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t c = i % C;
+        double hat = (xs[i] - m[c]) * iv[c];
+        want[i] = sc[c] * (g[i] - (batch ? s[c] / count + hat * s[C + c] / count : 0));
+    }
+    dx = tensor_new(d, type, n);
+    Tensor *out = in_place ? &dz : &dx;
+    d->ops->norm_backward_apply(d, M, C, type, dz.data, x.data, mean.data, invstd.data, scale.data,
+                                batch ? sums.data : NULL, count, out->data);
+    assert_true(tensor_equals("backward apply", out, want, stored(type)));
+    free(g), free(xs), free(m), free(iv), free(sc), free(s), free(want);
+    tensor_free(&dz), tensor_free(&x), tensor_free(&dx), tensor_free(&mean), tensor_free(&invstd);
+    tensor_free(&scale), tensor_free(&sums);
+}
+
+static void test_backward_apply(void **state) {
+    for (int t = 0; t < 2; t++)
+        for (int s = 0; s < SHAPES; s++)
+            for (int kind = 0; kind < 4; kind++)
+                backward_apply_case(*state, types[t], shapes[s].M, shapes[s].C, kind & 1, kind >> 1);
+}
+
+static void test_fold(void **state) {
+    Device *d = *state;
+    for (int t = 0; t < 2; t++) {
+        int K = 33, n = 27 * 17;
+        Tensor w = tensor_random(d, DTYPE_F32, (int64_t)K * n, -1, 1, 1),
+               scale = tensor_random(d, DTYPE_F32, K, -2, 2, 2);
+        Tensor out = tensor_new(d, types[t], (int64_t)K * n);
+        double *want = tensor_values(&w), *s = tensor_values(&scale);
+        for (int i = 0; i < K * n; i++)
+            want[i] *= s[i / n];
+        d->ops->norm_fold(d, K, n, w.data, scale.data, types[t], out.data);
+        assert_true(tensor_equals("fold", &out, want, stored(types[t])));
+        free(want), free(s);
+        tensor_free(&w), tensor_free(&scale), tensor_free(&out);
+    }
+}
+
+/* sum(r * relu(norm(x) + residual)) in double. */
+static double layer_loss(int64_t M, int C, const double *x, const double *gamma, const double *beta,
+                         const double *residual, const double *r, double eps) {
+    double loss = 0;
+    for (int c = 0; c < C; c++) {
+        double mean = 0, variance = 0;
+        for (int64_t m = 0; m < M; m++)
+            mean += x[m * C + c] / (double)M;
+        for (int64_t m = 0; m < M; m++)
+            variance += (x[m * C + c] - mean) * (x[m * C + c] - mean) / (double)M;
+        for (int64_t m = 0; m < M; m++) {
+            double y = (x[m * C + c] - mean) / sqrt(variance + eps) * gamma[c] + beta[c] + residual[m * C + c];
+            loss += y > 0 ? r[m * C + c] * y : 0;
+        }
+    }
+    return loss;
+}
+
+static void test_layer_finite_differences(void **state) {
+    Device *d = *state;
+    enum { M = 45, C = 6, PROBES = 30 };
+    const float eps = 1e-5f;
+    Tensor x = tensor_random(d, DTYPE_F32, M * C, -1, 2, 1), residual = tensor_random(d, DTYPE_F32, M * C, -1, 1, 2);
+    Tensor gamma = tensor_random(d, DTYPE_F32, C, 0.5, 2, 3), beta = tensor_random(d, DTYPE_F32, C, -1, 1, 4);
+    Tensor dy = tensor_random(d, DTYPE_F32, M * C, -1, 1, 5), sums = tensor_new(d, DTYPE_F64, 2 * C);
+    Tensor y = tensor_new(d, DTYPE_F32, M * C), stats = tensor_new(d, DTYPE_F32, 4 * C);
+    Tensor dgamma = tensor_zero(d, DTYPE_F32, C), dbeta = tensor_zero(d, DTYPE_F32, C);
+    double *xs = tensor_values(&x), *rs = tensor_values(&residual), *g = tensor_values(&gamma),
+           *b = tensor_values(&beta);
+    double *r = tensor_values(&dy);
+    float *mean = stats.data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
+    const Ops *ops = d->ops;
+    ops->norm_sums(d, M, C, DTYPE_F32, x.data, sums.data);
+    ops->norm_finalize(d, C, sums.data, M, eps, 0.1f, gamma.data, beta.data, mean, invstd, scale, shift, NULL, NULL);
+    ops->norm_apply(d, M, C, DTYPE_F32, x.data, scale, shift, residual.data, 1, y.data);
+    ops->norm_backward_sums(d, M, C, DTYPE_F32, dy.data, NULL, y.data, x.data, mean, invstd, scale, shift, 1,
+                            sums.data);
+    ops->norm_backward_params(d, C, sums.data, dgamma.data, dbeta.data);
+    double *dresidual = tensor_values(&dy);
+    ops->norm_backward_apply(d, M, C, DTYPE_F32, dy.data, x.data, mean, invstd, scale, sums.data, M, dy.data);
+    double *dx = tensor_values(&dy), *dg = tensor_values(&dgamma), *db = tensor_values(&dbeta);
+    double *inputs[] = {xs, rs, g, b}, *gradients[] = {dx, dresidual, dg, db};
+    const char *names[] = {"dx", "dresidual", "dgamma", "dbeta"};
+    for (int input = 0; input < 4; input++) {
+        int n = input < 2 ? M * C : C, probes = n < PROBES ? n : PROBES;
+        double got[PROBES], want[PROBES], step = 1e-5;
+        for (int probe = 0; probe < probes; probe++) {
+            int at = (int)((int64_t)probe * (n - 1) / (probes - 1));
+            double *entry = &inputs[input][at], kept = *entry, sides[2];
+            for (int side = 0; side < 2; side++) {
+                *entry = kept + (side ? step : -step);
+                sides[side] = layer_loss(M, C, xs, g, b, rs, r, (double)eps);
+            }
+            *entry = kept;
+            want[probe] = (sides[1] - sides[0]) / (2 * step);
+            got[probe] = gradients[input][at];
+        }
+        assert_true(compare_vectors(names[input], probes, got, want, TOLERANCE_DIFFERENCE));
+    }
+    free(xs), free(rs), free(g), free(b), free(r), free(dresidual), free(dx), free(dg), free(db);
+    tensor_free(&x), tensor_free(&residual), tensor_free(&gamma), tensor_free(&beta), tensor_free(&dy);
+    tensor_free(&sums), tensor_free(&y), tensor_free(&stats), tensor_free(&dgamma), tensor_free(&dbeta);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_finalize),
+        cmocka_unit_test(test_finalize_one_position),
+        cmocka_unit_test(test_from_running),
+        cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_apply_keeps_nan),
+        cmocka_unit_test(test_backward_sums),
+        cmocka_unit_test(test_backward_params),
+        cmocka_unit_test(test_backward_apply),
+        cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_layer_finite_differences),
+    };
+    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+}
