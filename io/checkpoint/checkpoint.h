@@ -1,0 +1,64 @@
+/* Checkpoints: HDF5 files built in memory, written, fsynced, verified, renamed, the folder fsynced; SHA-256 kept in
+ * DIR/manifest.json (atomically replaced). This room knows named tensors, not models.
+ *
+ * File step-NNNNNNNN.h5: float32 datasets at the names given (e.g. /model/encoder.conv1.weight,
+ * /momentum/encoder.conv1.weight), attributes from CheckpointMeta on the root group. `last.h5` and `best.h5` are symbolic
+ * links to one of them. All calls are for one process (rank 0) at a time. */
+#ifndef EXCON_IO_CHECKPOINT_H
+#define EXCON_IO_CHECKPOINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/base/status.h"
+
+typedef struct CheckpointTensor {
+    char name[192]; /* "model/encoder.conv1.weight" */
+    int rank;
+    int64_t shape[4];
+    float *data; /* borrowed when saving, owned by the CheckpointFile when loaded */
+} CheckpointTensor;
+
+typedef struct CheckpointMeta {
+    int64_t step;   /* optimiser steps done */
+    int64_t epoch;  /* epoch the cursor lies in, from 1 */
+    int64_t cursor; /* global batches of that epoch already trained */
+    int64_t phase;  /* 0: encoder pass, 1: classifier pass of an alternating schedule */
+    int64_t world_size;
+    int64_t finished; /* 1 when the run's last epoch is complete */
+    double best;      /* best validation top-1 so far, -1 when none */
+    int64_t best_step;
+    char config_hash[65];
+    char method[16], encoder[16];
+    int64_t width, classes, image_size, projection; /* enough to rebuild the model */
+    float mean[3], std[3];
+} CheckpointMeta;
+
+typedef struct CheckpointFile {
+    CheckpointMeta meta;
+    CheckpointTensor *tensors;
+    int count;
+} CheckpointFile;
+
+/* Publishes a checkpoint, then prunes to the newest `keep` plus best plus `resumed_from` (step, -1: none). `is_best` moves
+ * best.h5. STATUS_IO / STATUS_CANNOT_CREATE with the path and errno's text; older checkpoints are never harmed. */
+Status checkpoint_save(const char *dir, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, int keep,
+                       int is_best, int64_t resumed_from, Error *err);
+
+/* Reads and checks one file (schema, ranks, sizes before allocating; no external links, no plugins; SHA-256 against the
+ * manifest when it lists the file). STATUS_DATA when anything is off, STATUS_NO_INPUT when absent. */
+Status checkpoint_load(const char *path, CheckpointFile *out, Error *err);
+void checkpoint_free(CheckpointFile *file);
+
+/* Loads the newest valid checkpoint of DIR. Invalid ones are renamed to NAME.bad and named through `note` (one call each).
+ * *found 0 when DIR holds no checkpoint at all; STATUS_DATA when it held some but none is valid. */
+Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
+                              void (*note)(void *ctx, const char *text), void *note_ctx, Error *err);
+
+/* One SHA-256 (hex) over parameters, momentum, BN statistics and cursor, in name order, independent of HDF5's layout. */
+Status checkpoint_digest(const CheckpointFile *file, char hex[65], Error *err);
+
+/* Tensor by name or NULL. */
+const CheckpointTensor *checkpoint_find(const CheckpointFile *file, const char *name);
+
+#endif

@@ -1,0 +1,58 @@
+/* Streaming loader: one thread reads this rank's share of every global batch ahead of the trainer, in bounded memory.
+ *
+ * The thread owns the HDF5 library while the loader is open (loader_pause() gives it back for checkpoints). Errors travel
+ * with the batch they belong to. */
+#ifndef EXCON_IO_LOADER_H
+#define EXCON_IO_LOADER_H
+
+#include "io/dataset/dataset.h"
+#include "io/loader/order.h"
+
+typedef enum LoaderMode { LOADER_STREAM = 0, LOADER_MEMORY = 1 } LoaderMode;
+
+typedef struct LoaderConfig {
+    const Dataset *dataset; /* borrowed */
+    Split split;
+    OrderLayout layout; /* which ids, borrowed */
+    LoaderMode mode;
+    uint64_t seed;
+    int shuffle;
+    int64_t batch; /* global */
+    int rank, size;
+    int prefetch;          /* batches read ahead, >= 1 */
+    int64_t cache_bytes;   /* bound on cached chunks in stream mode */
+    int want_masks;        /* also deliver boxes and masks (evaluation of explanations) */
+} LoaderConfig;
+
+/* This rank's part of one global batch. Memory belongs to the loader until loader_release(). */
+typedef struct Batch {
+    int64_t rows;        /* this rank's rows; may be 0 */
+    int64_t global_rows; /* of all ranks; smaller than `batch` in the last one of an epoch */
+    int64_t global_first; /* position in the epoch's order of the global batch's first sample */
+    const uint8_t *images;  /* [rows,H,W,3] */
+    const int32_t *labels;  /* [rows] */
+    const int64_t *ids;     /* [rows] */
+    const int16_t *boxes;   /* [rows,4] or NULL */
+    const uint8_t *masks;   /* [rows,H,W] or NULL */
+    int slot;
+} Batch;
+
+typedef struct Loader Loader;
+
+Status loader_open(Loader **out, const LoaderConfig *config, Error *err);
+/* Starts `epoch` at global batch `first_batch` (mid-epoch resume). Drops what was prefetched before. */
+Status loader_start_epoch(Loader *loader, uint32_t epoch, int64_t first_batch, Error *err);
+/* Batches of an epoch: ceil(n / batch). */
+int64_t loader_batches(const Loader *loader);
+/* Next batch in order; waits for the thread. STATUS_DATA when a shard is damaged. Sets *done at the end of the epoch. */
+Status loader_next(Loader *loader, Batch *batch, int *done, Error *err);
+void loader_release(Loader *loader, const Batch *batch);
+/* Between pause and resume the thread makes no HDF5 call: the caller may. */
+void loader_pause(Loader *loader);
+void loader_resume(Loader *loader);
+/* Seconds loader_next() spent waiting since the last call. */
+double loader_wait_seconds(Loader *loader);
+int64_t loader_memory_bytes(const Loader *loader);
+void loader_close(Loader *loader);
+
+#endif

@@ -1,0 +1,45 @@
+/* What a run writes down: metrics.jsonl, status.json and TensorBoard event files. Readers may come and go: every record is
+ * appended with one write(), status.json is replaced atomically, and a full disk costs a warning, never a step. */
+#ifndef EXCON_IO_RECORDS_H
+#define EXCON_IO_RECORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/base/status.h"
+
+/* ---- JSON text builder: keeps commas and escapes right; non-finite numbers become null. --------------------------- */
+typedef struct Json {
+    char *text; /* malloc'ed, 0-terminated */
+    size_t size, capacity;
+    int need_comma;
+} Json;
+void json_init(Json *json);
+void json_free(Json *json);
+void json_begin_object(Json *json, const char *key); /* key NULL: in an array or at the top */
+void json_end_object(Json *json);
+void json_begin_array(Json *json, const char *key);
+void json_end_array(Json *json);
+void json_number(Json *json, const char *key, double value);   /* shortest text that reads back equal */
+void json_integer(Json *json, const char *key, int64_t value);
+void json_string(Json *json, const char *key, const char *value);
+void json_bool(Json *json, const char *key, int value);
+
+/* ---- metrics.jsonl ---------------------------------------------------------------------------------------------- */
+typedef struct Metrics Metrics;
+/* Opens for appending. When resuming, records of step > `after_step` left by a killed run are cut off first (-1: keep). */
+Status metrics_open(Metrics **out, const char *path, int64_t after_step, Error *err);
+Status metrics_write(Metrics *metrics, const Json *object, Error *err); /* one line */
+void metrics_close(Metrics *metrics);
+
+/* ---- TensorBoard -------------------------------------------------------------------------------------------------- */
+typedef struct Events Events;
+/* DIR/events.out.tfevents.<seconds>.<host>.<pid>: TFRecords (length, masked crc32c) of Event messages; a new file per start. */
+Status events_open(Events **out, const char *dir, Error *err);
+void events_scalar(Events *events, const char *tag, int64_t step, float value);
+Status events_flush(Events *events, Error *err);
+void events_close(Events *events);
+uint32_t crc32c(const void *data, size_t size);
+
+
+#endif
