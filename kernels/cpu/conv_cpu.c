@@ -5,15 +5,16 @@
  * weights and oneDNN's own temporaries live in the device's scratch, which only grows when a step for a new row count
  * is built, so a call on a known row count allocates nothing.
  *
- * A plan keeps the steps of the row counts last used; the least recently used one makes room. oneDNN's primitive cache
- * keeps the compiled kernels, so a row count that returns costs little. */
+ * A plan keeps the steps of the row counts last used; the least recently used one makes room. A step holds some 50 kB
+ * of compiled code and takes under a millisecond to build again, so few row counts are kept: a run meets the batch,
+ * twice the batch and their tails often, the others once. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 
-enum { ROWS_KEPT = 24, EPILOGUES = 8, SCRATCH_ALIGN = 4096 };
+enum { ROWS_KEPT = 8, EPILOGUES = 8, SCRATCH_ALIGN = 4096 };
 
 typedef enum ConvPass { PASS_FORWARD, PASS_BACKWARD_DATA, PASS_BACKWARD_WEIGHT } ConvPass;
 

@@ -9,8 +9,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 
-/* Primitives oneDNN keeps compiled: layers x passes x row counts of a large model with ragged batches. */
-enum { PRIMITIVES_KEPT = 4096 };
+/* Primitives oneDNN keeps compiled, about 50 kB each: layers x passes x some row counts of a large model. */
+enum { PRIMITIVES_KEPT = 1024 };
 
 static void cpu_model(char *out, size_t size) {
     snprintf(out, size, "CPU");

@@ -41,8 +41,16 @@ static void test_sums(void **state) {
                 want[i % C] += xs[i];
                 want[C + i % C] += xs[i] * xs[i];
             }
-            d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
-            assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
+            int threads = d->threads;
+            for (d->threads = 1; d->threads <= 3; d->threads++) {
+                d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
+                assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
+                double *first = tensor_values(&sums);
+                d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
+                assert_true(tensor_equals("sums again", &sums, first, TOLERANCE_EXACT));
+                free(first);
+            }
+            d->threads = threads;
             free(xs), free(want);
             tensor_free(&x), tensor_free(&sums);
         }
