@@ -1,5 +1,5 @@
-/* Subcommands: one file each. argv[0] is the subcommand's name. A failure's Status becomes the exit code and its message
- * goes to stderr once, from main(). */
+/* Subcommands: one file each. argv[0] is the subcommand's name. A failure's Status becomes the exit code and its
+ * message goes to stderr once, from main(). */
 #ifndef EXCON_TRAINER_COMMANDS_H
 #define EXCON_TRAINER_COMMANDS_H
 

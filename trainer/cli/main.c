@@ -1,0 +1,83 @@
+/* The program: a table of subcommands. Only main() exits; a subcommand returns a Status, which is the exit code. */
+#include <stdio.h>
+#include <string.h>
+
+#include "trainer/cli/commands.h"
+#include "trainer/cli/nearest.h"
+
+#ifndef EXCON_REVISION
+#define EXCON_REVISION "unknown"
+#endif
+
+typedef struct Command {
+    const char *name;
+    Status (*run)(int argc, char **argv, Error *err);
+    const char *help;
+} Command;
+
+static const Command commands[] = {
+    {NULL, NULL, NULL},
+};
+
+static void print_help(FILE *out) {
+    fputs("excon: distributed trainer for explanation-driven supervised contrastive learning\n"
+          "usage: [mpirun -n RANKS] excon COMMAND [ARGUMENT]... [--option value]...\n\n",
+          out);
+    for (const Command *command = commands; command->name; command++)
+        fprintf(out, "  %-10s %s\n", command->name, command->help);
+    fputs("  help       this text\n"
+          "\nexcon COMMAND --help lists a command's options; excon --version prints the revision.\n"
+          "Exit codes:",
+          out);
+    const char *separator = " ";
+#define X(name, code, text)                                                                                            \
+    fprintf(out, "%s%d %s", separator, code, text);                                                                    \
+    separator = " | ";
+    STATUS_TABLE(X)
+#undef X
+    fputc('\n', out);
+}
+
+static Status unknown_command(const char *name, Error *err) {
+    Nearest nearest = {name, NULL, 0};
+    for (const Command *command = commands; command->name; command++)
+        nearest_offer(&nearest, command->name);
+    nearest_offer(&nearest, "help");
+    if (nearest.best)
+        return error_set(err, STATUS_USAGE, "unknown command '%.60s'; did you mean '%s'?", name, nearest.best);
+    return error_set(err, STATUS_USAGE, "unknown command '%.60s'; excon help lists them", name);
+}
+
+static Status run_help(int argc, char **argv, Error *err) {
+    (void)argv;
+    if (argc > 1)
+        return error_set(err, STATUS_USAGE, "help takes no argument");
+    print_help(stdout);
+    return STATUS_OK;
+}
+
+static Status dispatch(int argc, char **argv, Error *err) {
+    if (argc < 2) {
+        print_help(stderr);
+        return error_set(err, STATUS_USAGE, "no command given");
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0) {
+        printf("excon %s\n", EXCON_REVISION);
+        return STATUS_OK;
+    }
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0)
+        return run_help(argc - 1, argv + 1, err);
+    for (const Command *command = commands; command->name; command++)
+        if (strcmp(command->name, name) == 0)
+            return command->run(argc - 1, argv + 1, err);
+    return unknown_command(name, err);
+}
+
+int main(int argc, char **argv) {
+    Error err = {STATUS_OK, ""};
+    Status status = dispatch(argc, argv, &err);
+    if (status != STATUS_OK)
+        fprintf(stderr, "excon: %s\n", err.message[0] ? err.message : status_text(status));
+    return (int)status;
+}

@@ -1,0 +1,52 @@
+/* Command-line options of a subcommand: long options only, `--name value` or `--name=value`, in any place among the
+ * positional arguments; `--` ends the options. A table says what exists, so that usage text and parser cannot differ.
+ *
+ * Strings that come out point into argv and live as long as it does. */
+#ifndef EXCON_TRAINER_OPTIONS_H
+#define EXCON_TRAINER_OPTIONS_H
+
+#include <stdio.h>
+
+#include "kernels/base/status.h"
+
+enum { OPTION_LIST_MAX = 256 };
+
+/* Values of a repeated option, or the positional arguments, in the order given. */
+typedef struct OptionList {
+    char *items[OPTION_LIST_MAX];
+    int count;
+} OptionList;
+
+typedef enum OptionKind {
+    OPTION_FLAG,    /* target int *: set to 1; takes no value */
+    OPTION_TEXT,    /* target const char ** */
+    OPTION_INTEGER, /* target int64_t *: decimal */
+    OPTION_REAL,    /* target double *: finite */
+    OPTION_REPEATED /* target OptionList *: every value, in order */
+} OptionKind;
+
+typedef struct Option {
+    const char *name;  /* without the dashes: "set" */
+    const char *value; /* what the usage text calls its value: "key=value"; NULL for a flag */
+    OptionKind kind;
+    void *target;     /* keeps what it holds when the option is absent: initialise it with the default */
+    const char *help; /* one line */
+} Option;
+
+typedef struct OptionTable {
+    const char *usage; /* after "excon ": "train CONFIG [--set key=value]..." */
+    const Option *options;
+    int option_count;
+    int positional_min, positional_max;
+} OptionTable;
+
+/* Reads argv[1..argc-1] (argv[0] is the subcommand). `positional` is overwritten. `--help` prints the usage to stdout
+ * and sets *help to 1 (0 otherwise); the caller then returns STATUS_OK at once, and counts of positionals are not
+ * checked. STATUS_USAGE: unknown option (names the nearest one), a missing or surplus value, a repeated option that is
+ * not OPTION_REPEATED, a value that is no number of its kind, too few or too many positionals. */
+Status options_parse(const OptionTable *table, int argc, char **argv, OptionList *positional, int *help, Error *err);
+
+/* Usage line and one line per option. */
+void options_usage(const OptionTable *table, FILE *out);
+
+#endif
