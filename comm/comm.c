@@ -1,0 +1,153 @@
+/* MPI launch, control messages and the choice of collectives. */
+#include "comm/comm.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm/internal.h"
+
+void comm_check(Comm *comm, int code, const char *expression, const char *file, int line) {
+    if (code == MPI_SUCCESS)
+        return;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    fprintf(stderr, "excon: rank %d on %s: %s failed: %s (%s:%d)\n", comm->rank, comm->host, expression, text, file,
+            line);
+    comm_abort(comm, STATUS_SYSTEM);
+}
+
+/* mpirun binds each of one or two ranks to a single core by default; a trainer wants its share of the host. */
+static void decide_threads(Comm *comm) {
+    const char *wanted = getenv("OMP_NUM_THREADS");
+    if (wanted && atoi(wanted) > 0) {
+        comm->threads = atoi(wanted);
+        return;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int cores = online > 0 ? (int)online : 1;
+    int share = cores / comm->local_size > 0 ? cores / comm->local_size : 1;
+    cpu_set_t bound;
+    CPU_ZERO(&bound);
+    int now = sched_getaffinity(0, sizeof bound, &bound) == 0 ? CPU_COUNT(&bound) : cores;
+    if (now < share && cores <= CPU_SETSIZE) {
+        cpu_set_t slice;
+        CPU_ZERO(&slice);
+        for (int i = 0; i < share; i++)
+            CPU_SET((comm->local_rank % comm->local_size) * share + i, &slice);
+        if (sched_setaffinity(0, sizeof slice, &slice) == 0) {
+            comm->rebound = 1;
+            sched_getaffinity(0, sizeof slice, &slice);
+            now = CPU_COUNT(&slice);
+        }
+    }
+    comm->threads = now < share ? now : share;
+}
+
+Status comm_init(Comm *comm, Error *err) {
+    *comm = (Comm){.size = 1, .local_size = 1};
+    gethostname(comm->host, sizeof comm->host - 1);
+    int provided = 0;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_FUNNELED)
+        return error_set(err, STATUS_SYSTEM, "MPI_Init_thread failed; check the Open MPI installation and mpirun");
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_CHECK(comm, MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank));
+    MPI_CHECK(comm, MPI_Comm_size(MPI_COMM_WORLD, &comm->size));
+    MPI_Comm node;
+    MPI_CHECK(comm, MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node));
+    MPI_CHECK(comm, MPI_Comm_rank(node, &comm->local_rank));
+    MPI_CHECK(comm, MPI_Comm_size(node, &comm->local_size));
+    MPI_CHECK(comm, MPI_Comm_free(&node));
+    decide_threads(comm);
+    return STATUS_OK;
+}
+
+void comm_finalize(Comm *comm) {
+    (void)comm;
+    int done = 0;
+    MPI_Finalized(&done);
+    if (!done)
+        MPI_Finalize();
+}
+
+void comm_abort(Comm *comm, Status code) {
+    (void)comm;
+    fflush(NULL);
+    int started = 0, done = 0;
+    MPI_Initialized(&started);
+    MPI_Finalized(&done);
+    if (started && !done)
+        MPI_Abort(MPI_COMM_WORLD, (int)code);
+    _exit((int)code);
+}
+
+Status comm_attach(Comm *comm, Device *device, Error *err) {
+    comm->device = device;
+    if (device->kind == DEVICE_CPU) {
+        comm->collectives = &collectives_mpi_host;
+        return STATUS_OK;
+    }
+    return error_set(err, STATUS_SYSTEM, "no collectives for device kind %d in this build", (int)device->kind);
+}
+
+void comm_host_gather_i64(Comm *comm, const int64_t *mine, int n, int64_t *all) {
+    MPI_CHECK(comm, MPI_Allgather(mine, n, MPI_INT64_T, all, n, MPI_INT64_T, MPI_COMM_WORLD));
+}
+
+void comm_host_sum_f64(Comm *comm, double *values, int n) {
+    MPI_CHECK(comm, MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD));
+}
+
+void comm_host_max_i64(Comm *comm, int64_t *values, int n) {
+    MPI_CHECK(comm, MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD));
+}
+
+void comm_host_broadcast(Comm *comm, void *bytes, size_t size, int root) {
+    char *at = bytes;
+    while (size > 0) {
+        size_t part = size < COMM_PART_BYTES ? size : COMM_PART_BYTES;
+        MPI_CHECK(comm, MPI_Bcast(at, (int)part, MPI_BYTE, root, MPI_COMM_WORLD));
+        at += part;
+        size -= part;
+    }
+}
+
+void comm_barrier(Comm *comm) {
+    MPI_CHECK(comm, MPI_Barrier(MPI_COMM_WORLD));
+}
+
+Status comm_agree(Comm *comm, Status mine, Error *err) {
+    int64_t worst = (int64_t)mine;
+    comm_host_max_i64(comm, &worst, 1);
+    if (worst == STATUS_OK)
+        return STATUS_OK;
+    int64_t speaker =
+        mine != STATUS_OK ? comm->size - comm->rank : 0; /* the lowest failing rank has the largest value */
+    comm_host_max_i64(comm, &speaker, 1);
+    int root = comm->size - (int)speaker;
+    Error said = {.code = mine};
+    if (comm->rank == root && err)
+        said = *err;
+    comm_host_broadcast(comm, &said, sizeof said, root);
+    if (mine == STATUS_OK && err) {
+        *err = said;
+        error_prefix(err, "rank %d", root);
+    }
+    if (err)
+        err->code = (Status)worst;
+    return (Status)worst;
+}
+
+void comm_versions(char *out, size_t size) {
+    char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int length = 0, version = 0, subversion = 0;
+    MPI_Get_library_version(library, &length);
+    MPI_Get_version(&version, &subversion);
+    library[strcspn(library, ",\n")] = '\0';
+    snprintf(out, size, "%s (MPI %d.%d, header %d.%d.%d)", library, version, subversion, OMPI_MAJOR_VERSION,
+             OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION);
+}

@@ -1,0 +1,15 @@
+/* Shared by the files of this room only. */
+#ifndef EXCON_COMM_INTERNAL_H
+#define EXCON_COMM_INTERNAL_H
+
+#include "comm/comm.h"
+
+/* MPI counts are ints: larger transfers go in parts of this size. */
+#define COMM_PART_BYTES ((size_t)1 << 30)
+
+extern const Collectives collectives_mpi_host;
+
+void comm_check(Comm *comm, int code, const char *expression, const char *file, int line);
+#define MPI_CHECK(comm, expression) comm_check((comm), (expression), #expression, __FILE__, __LINE__)
+
+#endif
