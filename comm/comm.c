@@ -38,7 +38,7 @@ static void decide_threads(Comm *comm) {
         cpu_set_t slice;
         CPU_ZERO(&slice);
         for (int i = 0; i < share; i++)
-            CPU_SET((comm->local_rank % comm->local_size) * share + i, &slice);
+            CPU_SET((size_t)((comm->local_rank % comm->local_size) * share + i), &slice);
         if (sched_setaffinity(0, sizeof slice, &slice) == 0) {
             comm->rebound = 1;
             sched_getaffinity(0, sizeof slice, &slice);

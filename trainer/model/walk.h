@@ -1,0 +1,44 @@
+/* Forward, backward and partial backward: loops over the layer list. */
+#ifndef EXCON_TRAINER_WALK_H
+#define EXCON_TRAINER_WALK_H
+
+#include "trainer/model/plan.h"
+
+typedef enum NormMode { NORM_BATCH, NORM_RUNNING } NormMode;
+
+typedef struct Walk {
+    Model *model;
+    const Plan *plan;
+    char *base;          /* activation arena, plan->bytes long */
+    int64_t rows;        /* this rank's, <= plan->max_rows; 0 is valid */
+    int64_t global_rows; /* of all ranks, for global statistics */
+    NormMode norm;
+    int update_running; /* NORM_BATCH only */
+} Walk;
+
+/* Address of a tensor (id < tensor_count) or gradient buffer (tensor_count + buffer). */
+void *walk_at(const Walk *walk, int id);
+
+/* Scale and shift of every norm from the running statistics and, with `fold`, the folded weights of all convolutions:
+ * once before NORM_RUNNING walks whenever parameters or statistics changed. */
+void walk_prepare_running(Model *model, int fold);
+
+/* Input (tensor 0) must be in place; leaves features [rows, F] f32. */
+void walk_forward(const Walk *walk, float *features);
+
+/* From dfeatures [rows, F] f32: accumulates gradients of every encoder parameter. `buckets` may be NULL. When
+ * `input_gradient`, also leaves d input in the stem's dx buffer, returned; else NULL. */
+void *walk_backward(const Walk *walk, const float *dfeatures, int weight_gradients, int input_gradient,
+                    Buckets *buckets);
+
+/* From dfeatures down to the raw output of convolution layer `conv`; returns the gradient buffer [rows,h,w,C] of dtype.
+ */
+const void *walk_backward_to(const Walk *walk, const float *dfeatures, int conv);
+
+/* Applies the running-statistics update of the last NORM_BATCH forward once more (its batch statistics are still in the
+ * sums arena) for `rows` rows per norm (global or own, as the scope says): the published code's repeated pass over the
+ * same images. `saved` from walk_save_moments. */
+void walk_save_moments(const Model *model, double *saved);
+void walk_update_running(Model *model, const double *saved, int64_t rows);
+
+#endif
