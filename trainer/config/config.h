@@ -1,6 +1,6 @@
 /* The resolved configuration of a run: one struct, one table of keys (config_keys.c) with type, range, default per
- * profile and one line of help; the parser, the --set option, `config.yaml` in the run folder and the hash are loops over
- * that table. */
+ * profile and one line of help; the parser, the --set option, `config.yaml` in the run folder and the hash are loops
+ * over that table. */
 #ifndef EXCON_TRAINER_CONFIG_H
 #define EXCON_TRAINER_CONFIG_H
 
@@ -40,16 +40,16 @@ typedef struct Config {
     } run;
     struct {
         char dir[1024];
-        int64_t classes;         /* first n classes; 0 all */
-        double holdout;          /* * share of train held out for selection: 0 / 0.05 */
-        int loader;              /* auto: memory when the split fits data.memory_mb */
-        int64_t memory_mb;       /* 2048 */
-        int64_t prefetch;        /* batches, 4 */
-        int64_t shuffle_window;  /* blocks per shuffle window, 64 */
+        int64_t classes;        /* first n classes; 0 all */
+        double holdout;         /* * share of train held out for selection: 0 / 0.05 */
+        int loader;             /* auto: memory when the split fits data.memory_mb */
+        int64_t memory_mb;      /* 2048 */
+        int64_t prefetch;       /* batches, 4 */
+        int64_t shuffle_window; /* blocks per shuffle window, 64 */
     } data;
     struct {
-        char encoder[16];  /* resnet10|18|34|50|101 */
-        int64_t width;     /* channels of the stem: 64 */
+        char encoder[16];   /* resnet10|18|34|50|101 */
+        int64_t width;      /* channels of the stem: 64 */
         int64_t projection; /* D: 128 */
     } model;
     struct {
@@ -113,9 +113,9 @@ typedef struct Config {
 void config_defaults(Config *config, Profile profile);
 
 /* Reads YAML (strict: libyaml event API, size <= 1 MiB, depth <= 16, no duplicates, unknown keys, anchors, tags, extra
- * documents), then applies `sets` ("a.b=c", command line order), resolves the profile first wherever it stands, then checks
- * ranges and combinations. STATUS_CONFIG with file:line:col (or "--set a.b=c") and the nearest known key. `path` NULL: only
- * defaults and sets. */
+ * documents), then applies `sets` ("a.b=c", command line order), resolves the profile first wherever it stands, then
+ * checks ranges and combinations. STATUS_CONFIG with file:line:col (or "--set a.b=c") and the nearest known key. `path`
+ * NULL: only defaults and sets. */
 Status config_load(Config *config, const char *path, char *const *sets, int set_count, Error *err);
 
 /* Whole resolved configuration as YAML text that config_load reads back to an equal struct; malloc'ed. */

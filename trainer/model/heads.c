@@ -1,0 +1,85 @@
+#include "trainer/model/heads.h"
+
+Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
+    const int64_t F = model->features, D = model->shape.projection, C = model->shape.classes;
+    *heads = (Heads){.model = model, .max_rows = max_rows};
+    struct {
+        float **at;
+        int64_t columns;
+    } parts[] = {
+        {&heads->features, F},   {&heads->hidden, F},  {&heads->projected, D}, {&heads->z, D},
+        {&heads->inv_norm, 1},   {&heads->logits, C},  {&heads->dlogits, C},   {&heads->dz, D},
+        {&heads->dprojected, D}, {&heads->dhidden, F}, {&heads->dfeatures, F}, {&heads->losses, 1},
+    };
+    int64_t total = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        total += (parts[i].columns * max_rows + 15) / 16 * 16;
+    heads->bytes = sizeof(float) * (size_t)total;
+    void *block = NULL;
+    RETURN_IF(model->device->ops->alloc(model->device, heads->bytes, &block, err));
+    float *at = heads->block = block;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        *parts[i].at = at;
+        at += (parts[i].columns * max_rows + 15) / 16 * 16;
+    }
+    return STATUS_OK;
+}
+
+void heads_free(Heads *heads) {
+    if (heads->block)
+        heads->model->device->ops->release(heads->model->device, heads->block, heads->bytes);
+    *heads = (Heads){0};
+}
+
+static float *weight(const Heads *heads, int span) {
+    return heads->model->master + heads->model->params[span].offset;
+}
+
+static float *gradient(const Heads *heads, int span) {
+    return heads->model->gradient + heads->model->params[span].offset;
+}
+
+void heads_project(Heads *heads, int64_t rows) {
+    const Model *m = heads->model;
+    const Ops *ops = m->device->ops;
+    const int F = m->features, D = m->shape.projection, s = m->head_span;
+    ops->dense_forward(m->device, rows, F, F, heads->features, weight(heads, s), weight(heads, s + 1), 1,
+                       heads->hidden);
+    ops->dense_forward(m->device, rows, F, D, heads->hidden, weight(heads, s + 2), weight(heads, s + 3), 0,
+                       heads->projected);
+    ops->unit_forward(m->device, rows, D, heads->projected, heads->z, heads->inv_norm);
+}
+
+void heads_project_backward(Heads *heads, int64_t rows) {
+    const Model *m = heads->model;
+    const Ops *ops = m->device->ops;
+    const int F = m->features, D = m->shape.projection, s = m->head_span;
+    ops->unit_backward(m->device, rows, D, heads->z, heads->inv_norm, heads->dz, heads->dprojected);
+    ops->dense_backward_weight(m->device, rows, F, D, heads->hidden, heads->dprojected, gradient(heads, s + 2),
+                               gradient(heads, s + 3));
+    ops->dense_backward_data(m->device, rows, F, D, heads->dprojected, weight(heads, s + 2), heads->dhidden);
+    ops->relu_backward(m->device, rows * F, heads->hidden, heads->dhidden);
+    ops->dense_backward_weight(m->device, rows, F, F, heads->features, heads->dhidden, gradient(heads, s),
+                               gradient(heads, s + 1));
+    ops->dense_backward_data(m->device, rows, F, F, heads->dhidden, weight(heads, s), heads->dfeatures);
+}
+
+void heads_classify(Heads *heads, int64_t rows) {
+    const Model *m = heads->model;
+    const int s = m->classifier_span;
+    m->device->ops->dense_forward(m->device, rows, m->features, m->shape.classes, heads->features, weight(heads, s),
+                                  weight(heads, s + 1), 0, heads->logits);
+}
+
+void heads_classify_backward_data(Heads *heads, int64_t rows) {
+    const Model *m = heads->model;
+    m->device->ops->dense_backward_data(m->device, rows, m->features, m->shape.classes, heads->dlogits,
+                                        weight(heads, m->classifier_span), heads->dfeatures);
+}
+
+void heads_classify_backward_weights(Heads *heads, int64_t rows) {
+    const Model *m = heads->model;
+    const int s = m->classifier_span;
+    m->device->ops->dense_backward_weight(m->device, rows, m->features, m->shape.classes, heads->features,
+                                          heads->dlogits, gradient(heads, s), gradient(heads, s + 1));
+}
