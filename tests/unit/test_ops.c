@@ -36,6 +36,18 @@ static void test_device(void **state) {
     assert_non_null(strstr(d->libraries, "OpenBLAS"));
 }
 
+/* Ops holds function pointers only: none may be missing. */
+static void test_table_is_complete(void **state) {
+    Device *d = *state;
+    typedef void (*Entry)(void);
+    enum { ENTRIES = sizeof(Ops) / sizeof(Entry) };
+    Entry entries[ENTRIES];
+    memcpy(entries, d->ops, sizeof entries);
+    for (int i = 0; i < ENTRIES; i++)
+        if (!entries[i])
+            fail_msg("entry %d of %d of the operator table is NULL", i, (int)ENTRIES);
+}
+
 static void test_memory(void **state) {
     Device *d = *state;
     const size_t sizes[] = {0, 1, 100, 5000000, 20000000};
@@ -292,6 +304,7 @@ static void test_guard(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_device),
+        cmocka_unit_test(test_table_is_complete),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_memory_too_large),
         cmocka_unit_test(test_copy_zero),
