@@ -49,18 +49,19 @@ static Canvas canvas_at(float *base, int H, int W) {
     return canvas;
 }
 
-/* Where output position `index` of `out` falls among `in` source positions: half-pixel centres, edges clamped. */
+/* Where output position `index` of `out` falls among `in` source positions: half-pixel centres, edges clamped. In
+ * double: in float32 the weight would lose as many bits as the coordinate has before the point. */
 typedef struct Sample {
     int32_t first, second;
-    float share;
+    float share; /* of the second */
 } Sample;
 
 static inline Sample sample_at(int index, int in, int out) {
-    float at = ((float)index + 0.5f) * ((float)in / (float)out) - 0.5f;
-    at = at > 0.0f ? at : 0.0f;
+    double at = ((double)index + 0.5) * ((double)in / (double)out) - 0.5;
+    at = at > 0.0 ? at : 0.0;
     int32_t first = (int32_t)at;
     first = first < in - 1 ? first : in - 1;
-    return (Sample){first, first < in - 1 ? first + 1 : first, at - (float)first};
+    return (Sample){first, first < in - 1 ? first + 1 : first, (float)(at - (double)first)};
 }
 
 static void plan_columns(const ViewParams *params, int W, Canvas *canvas) {
@@ -172,7 +173,7 @@ static void adjust_saturation(float *const plane[3], int64_t n, float factor) {
     }
 }
 
-/* Channel of the colour with hue `sextant` in [0, 12), maximum `high` and spread `chroma`; offset 5 gives red, 3 green,
+/* Channel of the colour with hue `sextant` (modulo 6), maximum `high` and spread `chroma`; offset 5 gives red, 3 green,
  * 1 blue. This is the hexagonal HSV model: the channel falls from `high` by chroma over the sextants opposite to it. */
 static inline float hsv_channel(float sextant, float offset, float high, float chroma) {
     float k = sextant + offset;
@@ -193,7 +194,7 @@ static void adjust_hue(float *const plane[3], int64_t n, float turn) {
         float inverse = 1.0f / (chroma > 0.0f ? chroma : 1.0f);
         float from_red = (g - b) * inverse, from_green = 2.0f + (b - r) * inverse, from_blue = 4.0f + (r - g) * inverse;
         float sextant = high == r ? from_red : high == g ? from_green : from_blue;
-        sextant += 6.0f * turn + 6.0f;
+        sextant += 6.0f * turn;
         red[i] = hsv_channel(sextant, 5.0f, high, chroma);
         green[i] = hsv_channel(sextant, 3.0f, high, chroma);
         blue[i] = hsv_channel(sextant, 1.0f, high, chroma);
