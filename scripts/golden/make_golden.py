@@ -1,0 +1,287 @@
+"""Writes tests/golden/*.h5: inputs, initial model and expected outputs of `excon probe`, computed by reference.py in float64.
+
+Layout of a file:
+  attributes  probe (the operation), set (one --set value per line)
+  /NAME       the operation's inputs, float32 or int32
+  /model/NAME initial parameters and BN statistics, for --weights
+  /expect/RUN one group per run of the program, attribute args (further arguments, separated by spaces), and below it the
+              expected outputs under the names the program writes. A NaN among expected values says "not specified".
+
+Seeds are searched until no decision is close: no mask pixel within MASK_MARGIN of the threshold, no masked logit gap below
+LOGIT_MARGIN, no ReLU input within KINK_MARGIN of zero, some images accepted and some rejected, and float32 arithmetic in the
+same code agrees with float64 to DRIFT. Usage: make_golden.py [FOLDER]"""
+
+import copy
+import itertools
+import os
+import sys
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import reference as ref
+
+MASK_MARGIN, LATER_MASK_MARGIN = 1e-4, 1e-5
+LOGIT_MARGIN = 1e-3
+KINK_MARGIN = 1e-6
+DRIFT = 3e-5
+LIMIT = 1 << 20
+CLASSES, PROJECTION, BATCH, SIDE = 5, 16, 7, 16
+
+
+class TooClose(Exception):
+    """A decision hangs on rounding; another seed is needed."""
+
+
+def build_model(encoder, width, seed):
+    """Random parameters that make every term count: BN weights and biases off 1 and 0, running statistics of real passes."""
+    torch.manual_seed(seed)
+    model = ref.Model(encoder, width, PROJECTION, CLASSES)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.copy_(0.6 + 0.8 * torch.rand_like(module.weight))
+                module.bias.copy_(0.2 * torch.randn_like(module.bias))
+        model.classifier.fc.weight.mul_(3)
+        model.train()
+        for _ in range(20):
+            model.encoder(make_images(16, SIDE))
+    return model
+
+
+def make_images(n, side):
+    """Blobs with some noise, about normalised."""
+    return F.interpolate(torch.randn(n, 3, 4, 4), size=side, mode="bicubic") + 0.2 * torch.randn(n, 3, side, side)
+
+
+def make_batch(n, side):
+    standard = make_images(n, side)
+    near = lambda x: x.roll((int(torch.randint(side, (1,))), 2), dims=(2, 3)).flip(3) + 0.3 * torch.randn_like(x)
+    labels = torch.randint(CLASSES, (n,))
+    labels[1] = labels[0]
+    return {"standard": standard, "random": near(standard), "backup": near(standard), "labels": labels}
+
+
+def cast(batch, dtype):
+    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in batch.items()}
+
+
+def watch_kinks(model):
+    """Smallest |input| any ReLU sees, in a list of one; and the hooks to remove."""
+    least = [float("inf")]
+
+    def look(_module, inputs):
+        least[0] = min(least[0], float(inputs[0].abs().min()))
+
+    return least, [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, torch.nn.ReLU)]
+
+
+def require_clear(found, settings, mask_margin):
+    if float((found.scaled - settings.threshold).abs().min()) < mask_margin:
+        raise TooClose("mask")
+    top = found.masked_logits.topk(2, dim=1).values
+    if float((top[:, 0] - top[:, 1]).min()) < LOGIT_MARGIN:
+        raise TooClose("logits")
+
+
+def state_of(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items() if "num_batches" not in name}
+
+
+def run_step(model, batch, settings, dtype, check):
+    """Expected outputs of the run `once`, and ten losses of the run `ten`."""
+    model, batch = copy.deepcopy(model).to(dtype), cast(batch, dtype)
+    least, hooks = watch_kinks(model)
+    optimiser = ref.make_optimiser(model, settings)
+    losses, once = [], {}
+    for i in range(10):
+        loss, found, gradients = ref.step(model, optimiser, batch, settings)
+        losses.append(loss)
+        if found is not None and check:
+            require_clear(found, settings, LATER_MASK_MARGIN if i else MASK_MARGIN)
+            least_of_each = 2 if len(found.accept) > 3 else 1
+            if i == 0 and not least_of_each <= int(found.accept.sum()) <= len(found.accept) - least_of_each:
+                raise TooClose("accept")
+        if i > 0:
+            continue
+        if check and least[0] < KINK_MARGIN:
+            raise TooClose("kink")
+        for hook in hooks:
+            hook.remove()
+        once["loss"] = loss[None]
+        if found is not None:
+            once["accept"] = found.accept.int()
+        once.update({f"grad/{name}": g for name, g in gradients.items()})
+        once.update({f"param/{name}": value for name, value in state_of(model).items()})
+        if settings.method == "ce":  # whether decay reaches a head the loss does not use is nobody's contract
+            once = {name: value for name, value in once.items() if not name.startswith("param/head.")}
+    return {"once": once, "ten": {"losses": torch.stack(losses)}}
+
+
+def run_explain(model, inputs, settings, dtype, check):
+    model, inputs = copy.deepcopy(model).to(dtype), cast(inputs, dtype)
+    least, hooks = watch_kinks(model)
+    found = ref.explain(model, inputs["images"], inputs["targets"], settings)
+    if check:
+        require_clear(found, settings, MASK_MARGIN)
+        if least[0] < KINK_MARGIN:
+            raise TooClose("kink")
+        if not 0 < int(found.accept.sum()) < len(found.accept):
+            raise TooClose("accept")
+    return {"once": {"cam": found.cam, "mask": found.mask, "masked": found.masked, "masked_logits": found.masked_logits,
+                     "accept": found.accept.int()}}
+
+
+def run_encode(model, inputs, _settings, dtype, check):
+    runs = {}
+    for mode in ("eval", "train"):
+        net = copy.deepcopy(model).to(dtype)
+        net.train(mode == "train")
+        with torch.no_grad():
+            features = net.encoder(inputs["images"].to(dtype))
+            runs[mode] = {"features": features, "z": net.embed(features), "logits": net.classifier(features)}
+    return runs
+
+
+def run_supcon(_model, inputs, settings, dtype, _check):
+    samples, real = len(inputs["labels"]), int(inputs["real"])
+    z = F.normalize(inputs["z"].double(), dim=1).to(dtype).requires_grad_()
+    own = torch.arange(samples) if settings.method == "simclr" else inputs["labels"].long()
+    groups = torch.where(torch.arange(samples) < real, own, CLASSES if settings.background == "class" else -1).repeat(2)
+    anchors = 2 * (samples if settings.background == "class" else real)
+    loss = ref.contrastive_loss(z, groups, anchors, settings)
+    (gradient,) = torch.autograd.grad(loss, z)
+    lse = ref.log_denominators(z, settings.temperature)[1].detach()
+    lse[ref.positives(groups).sum(dim=1) == 0] = torch.nan
+    return {"once": {"loss": loss.detach()[None], "grad": gradient, "lse": lse}}
+
+
+RUNNERS = {"step": run_step, "explain": run_explain, "encode": run_encode, "supcon": run_supcon}
+ARGS = {"once": "", "ten": "--steps 10", "eval": "--mode eval", "train": "--mode train"}
+
+
+def drift(got, want):
+    """Relative L2 distance; infinite when decisions differ."""
+    if not want.is_floating_point():
+        return 0.0 if torch.equal(got, want) else float("inf")
+    got, want = got.double()[~want.isnan()], want[~want.isnan()]
+    norm = float(want.norm())
+    return float((got - want).norm()) / norm if norm > 0 else float(got.norm())
+
+
+def make_inputs(op, case):
+    n, side = case.get("n", BATCH), case.get("side", SIDE)
+    if op == "step":
+        names = {"ce": ["random"], "simclr": ["random", "backup"], "supcon": ["random", "backup"]}
+        batch = make_batch(n, side)
+        return {name: batch[name] for name in names.get(case["method"], ["standard", "random", "backup"]) + ["labels"]}
+    if op in ("encode", "explain"):
+        inputs = {"images": make_images(n, side)}
+        return inputs if op == "encode" else {**inputs, "targets": torch.randint(CLASSES, (n,))}
+    labels = torch.randint(CLASSES - 1, (n,))
+    labels[1] = CLASSES - 1  # the only one of its class
+    return {"z": F.normalize(torch.randn(2 * n, PROJECTION), dim=1), "labels": labels,
+            "real": torch.tensor([case.get("real", n)])}
+
+
+def solve(op, case):
+    """(model, inputs, runs) of the first seed without close decisions."""
+    settings = ref.Settings(**{k: v for k, v in case.items() if k in ref.Settings.__dataclass_fields__})
+    for seed in itertools.count(1):
+        model = None if op == "supcon" else build_model(case.get("encoder", "resnet10"), case.get("width", 4), seed)
+        torch.manual_seed(1000 + seed)
+        inputs = make_inputs(op, case)
+        try:
+            runs = RUNNERS[op](model, inputs, settings, torch.float64, True)
+        except TooClose:
+            continue
+        single = RUNNERS[op](model, inputs, settings, torch.float32, False)
+        worst = max(drift(single[run][name], want) for run in runs for name, want in runs[run].items())
+        if worst < DRIFT:
+            return seed, worst, model, inputs, runs
+
+
+def config_lines(op, case):
+    method = case.get("method", "excon")
+    lines = [f"profile={case.get('profile', 'recommended')}", f"method={method}", "precision=f32"]
+    if op != "supcon":
+        lines += [f"model.encoder={case.get('encoder', 'resnet10')}", f"model.width={case.get('width', 4)}",
+                  f"model.projection={PROJECTION}"]
+    if op in ("step", "supcon"):
+        settings = ref.Settings(temperature=case.get("temperature", 0.1))
+        lines += [f"loss.temperature={settings.temperature}", f"loss.base_temperature={settings.base_temperature}",
+                  f"background.mode={case.get('background', 'none')}"]
+    if op == "step":
+        lines += [f"background.source={case.get('source', 'rejected')}", f"optim.lr={settings.lr}",
+                  f"optim.momentum={settings.momentum}", f"optim.weight_decay={settings.weight_decay}",
+                  "optim.schedule=constant", "optim.warmup=off", "start_epoch=0"]
+    if "layer" in case:
+        lines.append(f"explain.layer={case['layer']}")
+    return lines
+
+
+def stored(tensor):
+    array = tensor.detach().numpy()
+    return array.astype(np.float32 if tensor.is_floating_point() else np.int32)
+
+
+def write(folder, name, op, case):
+    seed, worst, model, inputs, runs = solve(op, case)
+    path = os.path.join(folder, f"{name}.h5")
+    with h5py.File(path, "w") as out:
+        out.attrs["probe"] = np.bytes_(op)
+        out.attrs["set"] = np.bytes_("\n".join(config_lines(op, case)))
+        for key, value in inputs.items():
+            out[key] = stored(value)
+        for key, value in (state_of(model) if model else {}).items():
+            out[f"model/{key}"] = stored(value)
+        for run, outputs in runs.items():
+            group = out.create_group(f"expect/{run}")
+            group.attrs["args"] = np.bytes_(ARGS[run] or " ")
+            for key, value in outputs.items():
+                group[key] = stored(value)
+    size = os.path.getsize(path)
+    assert size < LIMIT, (path, size)
+    accept = runs.get("once", {}).get("accept")
+    print(f"{name}: seed {seed}, float32 drift {worst:.1e}, {size >> 10} KiB"
+          + ("" if accept is None else f", accept {accept.tolist()}"), flush=True)
+
+
+CASES = {
+    "encode-resnet10": ("encode", {}),
+    "encode-resnet50": ("encode", {"encoder": "resnet50", "n": 6}),
+    "explain-official": ("explain", {"profile": "official"}),
+    "explain-recommended": ("explain", {}),
+    "explain-layer3": ("explain", {"layer": 3}),
+    "explain-side64": ("explain", {"profile": "official", "side": 64, "n": 3}),
+    "explain-resnet50-official": ("explain", {"profile": "official", "encoder": "resnet50", "n": 6}),
+    "explain-resnet50-recommended": ("explain", {"encoder": "resnet50", "n": 6}),
+    "supcon-none": ("supcon", {"method": "supcon", "n": 11}),
+    "supcon-simclr": ("supcon", {"method": "simclr", "n": 11}),
+    "supcon-denominator": ("supcon", {"method": "exconb", "background": "denominator", "n": 11, "real": 8}),
+    "supcon-class": ("supcon", {"method": "exconb", "background": "class", "n": 11, "real": 8}),
+    "supcon-cold": ("supcon", {"method": "supcon", "temperature": 0.01, "n": 11}),
+    "step-ce": ("step", {"method": "ce"}),
+    "step-simclr": ("step", {"method": "simclr"}),
+    "step-supcon-official": ("step", {"method": "supcon", "profile": "official"}),
+    "step-supcon-recommended": ("step", {"method": "supcon"}),
+    "step-excon-official": ("step", {"method": "excon", "profile": "official"}),
+    "step-excon-recommended": ("step", {"method": "excon"}),
+    "step-exconb-official": ("step", {"method": "exconb", "profile": "official", "background": "denominator"}),
+    "step-exconb-recommended": ("step", {"method": "exconb", "background": "denominator"}),
+    "step-exconb-class": ("step", {"method": "exconb", "background": "class"}),
+    "step-exconb-few": ("step", {"method": "exconb", "background": "denominator", "n": 3}),
+    "step-exconb-complement": ("step", {"method": "exconb", "background": "denominator", "source": "complement"}),
+}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    target = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "../../tests/golden")
+    os.makedirs(target, exist_ok=True)
+    for label, (operation, options) in CASES.items():
+        write(target, label, operation, options)

@@ -1,0 +1,333 @@
+"""An independent PyTorch implementation of the method, for numbers to compare with.
+
+Everything is written the plain way: autograd for every gradient, the N x N form of the contrastive loss, one optimiser step
+by torch.optim.SGD. It runs in float64 as well as float32 and is meant for tiny nets. Tensors are NCHW. Parameter names are
+those of the published model: encoder.*, head.0, head.2, classifier.fc.
+
+Run it as a program to check it against other formulations (torchvision's networks, the published form of the loss, the
+closed form of the loss gradient)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ENCODERS = {
+    "resnet10": ("basic", (1, 1, 1, 1)),
+    "resnet18": ("basic", (2, 2, 2, 2)),
+    "resnet34": ("basic", (3, 4, 6, 3)),
+    "resnet50": ("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck", (3, 4, 23, 3)),
+}
+
+
+def conv(inputs, outputs, kernel, stride=1):
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        self.conv1, self.bn1 = conv(inputs, planes, 3, stride), nn.BatchNorm2d(planes)
+        self.conv2, self.bn2 = conv(planes, planes, 3), nn.BatchNorm2d(planes)
+        self.shortcut = shortcut(inputs, planes, stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y)) + self.shortcut(x)
+        return self.relu(y)
+
+    def last_conv(self):
+        return self.conv2
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        outputs = planes * self.expansion
+        self.conv1, self.bn1 = conv(inputs, planes, 1), nn.BatchNorm2d(planes)
+        self.conv2, self.bn2 = conv(planes, planes, 3, stride), nn.BatchNorm2d(planes)
+        self.conv3, self.bn3 = conv(planes, outputs, 1), nn.BatchNorm2d(outputs)
+        self.shortcut = shortcut(inputs, outputs, stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y)) + self.shortcut(x)
+        return self.relu(y)
+
+    def last_conv(self):
+        return self.conv3
+
+
+def shortcut(inputs, outputs, stride):
+    if stride == 1 and inputs == outputs:
+        return nn.Sequential()
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class Encoder(nn.Module):
+    """ResNet with a 3x3 stride-1 stem and no max-pool; stages of width, 2, 4 and 8 times width."""
+
+    def __init__(self, name, width):
+        super().__init__()
+        kind, depths = ENCODERS[name]
+        block = {"basic": BasicBlock, "bottleneck": Bottleneck}[kind]
+        self.conv1, self.bn1, self.relu = conv(3, width, 3), nn.BatchNorm2d(width), nn.ReLU()
+        inputs = width
+        for stage, depth in enumerate(depths):
+            planes = width << stage
+            blocks = []
+            for i in range(depth):
+                blocks.append(block(inputs, planes, 2 if stage > 0 and i == 0 else 1))
+                inputs = planes * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.features = inputs
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x.mean(dim=(2, 3))
+
+    def cam_conv(self, layer, side):
+        """The convolution explained: layer 1..4, or 0 for layer4 at images of 64 and more, else layer2."""
+        stage = layer or (4 if side >= 64 else 2)
+        return getattr(self, f"layer{stage}")[-1].last_conv()
+
+
+class Classifier(nn.Module):
+    def __init__(self, features, classes):
+        super().__init__()
+        self.fc = nn.Linear(features, classes)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Model(nn.Module):
+    def __init__(self, encoder, width, projection, classes):
+        super().__init__()
+        self.encoder = Encoder(encoder, width)
+        features = self.encoder.features
+        self.head = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, projection))
+        self.classifier = Classifier(features, classes)
+
+    def embed(self, features):
+        return F.normalize(self.head(features), dim=1)
+
+
+@dataclass
+class Settings:
+    method: str = "excon"  # ce, simclr, supcon, excon, exconb
+    profile: str = "recommended"  # official: explain with batch statistics and update them; classifier left alone
+    layer: int = 0
+    threshold: float = 0.5
+    background: str = "none"  # none, denominator, class
+    source: str = "rejected"  # rejected, complement
+    temperature: float = 0.1
+    base_temperature: float = 0.07
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    @property
+    def batch_statistics(self):
+        return self.profile == "official"
+
+    @property
+    def joint(self):
+        return self.profile == "recommended"
+
+
+@dataclass
+class Explanation:
+    cam: torch.Tensor  # [n,h,w], raw
+    scaled: torch.Tensor  # [n,H,W], 0..1: what the threshold is compared with
+    mask: torch.Tensor  # [n,H,W], 0 or 1
+    masked: torch.Tensor  # [n,3,H,W]
+    masked_logits: torch.Tensor  # [n,C]
+    accept: torch.Tensor  # [n], bool
+
+
+def grad_cam(model, images, targets, layer):
+    """Raw Grad-CAM [n,h,w] at the output of a convolution, before its BN: alpha is the spatial mean of the gradient of the
+    sum of the targets' logits, so with batch statistics it sees the other images of the batch. No ReLU."""
+    kept = []
+    hook = model.encoder.cam_conv(layer, images.shape[-1]).register_forward_hook(lambda _m, _i, output: kept.append(output))
+    logits = model.classifier(model.encoder(images))
+    hook.remove()
+    (activation,) = kept
+    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), activation)
+    return (gradient.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1).detach()
+
+
+def scale_cam(cam, side):
+    """Bilinear to side x side, then per image minus min, over (max + 1e-8) of the shifted map."""
+    up = F.interpolate(cam[:, None], size=side, mode="bilinear", align_corners=False)[:, 0]
+    shifted = up - up.amin(dim=(1, 2), keepdim=True)
+    return shifted / (shifted.amax(dim=(1, 2), keepdim=True) + 1e-8)
+
+
+def explain(model, images, targets, settings):
+    """CAM pass, masked pass, and with batch statistics the original pass, which only moves the running statistics."""
+    model.train(settings.batch_statistics)
+    cam = grad_cam(model, images, targets, settings.layer)
+    scaled = scale_cam(cam, images.shape[-1])
+    mask = (scaled > settings.threshold).to(images.dtype)
+    masked = images * mask[:, None]
+    with torch.no_grad():
+        masked_logits = model.classifier(model.encoder(masked))
+        if settings.batch_statistics:
+            model.encoder(images)
+    accept = masked_logits.argmax(dim=1) == targets
+    return Explanation(cam, scaled, mask, masked, masked_logits, accept)
+
+
+def positives(groups):
+    """[n,n] bool: j is another row of i's group; group -1 is none."""
+    same = (groups[:, None] == groups[None, :]) & (groups[:, None] >= 0)
+    return same & ~torch.eye(len(groups), dtype=torch.bool)
+
+
+def log_denominators(z, temperature):
+    """(s, lse): similarities [n,n] and the log-sum-exp over all other rows [n]."""
+    s = z @ z.T / temperature
+    others = s.masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
+    return s, torch.logsumexp(others, dim=1)
+
+
+def contrastive_loss(z, groups, anchors, settings):
+    """Mean over `anchors` rows of lse_i - mean over i's positives of s_ip, times T/T0; rows without positives give 0."""
+    s, lse = log_denominators(z, settings.temperature)
+    positive = positives(groups).to(z.dtype)
+    count = positive.sum(dim=1)
+    per_row = lse - (positive * s).sum(dim=1) / count.clamp(min=1)
+    per_row = torch.where(count > 0, per_row, torch.zeros_like(per_row))
+    return settings.temperature / settings.base_temperature * per_row.sum() / anchors
+
+
+def contrastive_gradient(z, groups, anchors, settings):
+    """The same loss's gradient in closed form, for checking autograd's."""
+    s, lse = log_denominators(z, settings.temperature)
+    positive = positives(groups).to(z.dtype)
+    count = positive.sum(dim=1)
+    a = (count > 0).to(z.dtype)
+    p = torch.exp(s - lse[:, None])
+    p.fill_diagonal_(0)
+    pull = positive * (a / count.clamp(min=1))[:, None]
+    weights = a[:, None] * p + (a[:, None] * p).T - pull - pull.T
+    return settings.temperature / settings.base_temperature / (anchors * settings.temperature) * (weights @ z)
+
+
+def row_groups(labels, background, method, mode):
+    """(groups, anchors) of the rows [view 1 | view 2 | background | background]; `labels` [N], `background` rows per copy.
+    simclr groups by sample."""
+    n = len(labels)
+    own = torch.arange(n) if method == "simclr" else labels
+    extra = int(labels.max()) + 1 if mode == "class" else -1
+    groups = torch.cat([own, own, torch.full((2 * background,), extra)])
+    return groups, len(groups) if mode == "class" else 2 * n
+
+
+def views_of(model, batch, settings):
+    """(view 1, view 2, background rows, explanation or None) of one step."""
+    if settings.method in ("simclr", "supcon"):
+        return batch["backup"], batch["random"], batch["random"][:0], None
+    found = explain(model, batch["standard"], batch["labels"], settings)
+    first = torch.where(found.accept[:, None, None, None], found.masked, batch["backup"])
+    background = batch["standard"][:0]
+    if settings.method == "exconb" and settings.background != "none":
+        source = found.masked if settings.source == "rejected" else batch["standard"] * (1 - found.mask[:, None])
+        background = source[~found.accept]
+    return first, batch["random"], background, found
+
+
+def make_optimiser(model, settings):
+    trained = [p for name, p in model.named_parameters()
+               if settings.joint or settings.method == "ce" or not name.startswith("classifier.")]
+    return torch.optim.SGD(trained, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def step(model, optimiser, batch, settings):
+    """One training step in place. Returns (loss, explanation or None, {name: gradient})."""
+    labels = batch["labels"]
+    optimiser.zero_grad(set_to_none=True)
+    if settings.method == "ce":
+        model.train()
+        found = None
+        loss = F.cross_entropy(model.classifier(model.encoder(batch["random"])), labels)
+        loss.backward()
+    else:
+        first, second, background, found = views_of(model, batch, settings)
+        model.train()
+        features = model.encoder(torch.cat([first, second, background, background]))
+        groups, anchors = row_groups(labels, len(background), settings.method, settings.background)
+        loss = contrastive_loss(model.embed(features), groups, anchors, settings)
+        loss.backward()
+        if settings.joint:
+            real = features[: 2 * len(labels)].detach()
+            F.cross_entropy(model.classifier(real), labels.repeat(2)).backward()
+    gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    optimiser.step()
+    return loss.detach(), found, gradients
+
+
+def check_loss():
+    """Against the published form (max subtracted, masks over views stacked row-wise) and the closed-form gradient."""
+    torch.manual_seed(1)
+    settings = Settings()
+    n, dim = 9, 6
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 3, 1])
+    z = F.normalize(torch.randn(2 * n, dim, dtype=torch.float64), dim=1).requires_grad_()
+    groups, anchors = row_groups(labels, 0, "supcon", "none")
+    loss = contrastive_loss(z, groups, anchors, settings)
+
+    same = torch.eq(labels[:, None], labels[None, :]).double().repeat(2, 2)
+    others = torch.ones_like(same) - torch.eye(2 * n, dtype=torch.float64)
+    logits = z @ z.T / settings.temperature
+    logits = logits - logits.max(dim=1, keepdim=True).values.detach()
+    log_prob = logits - torch.log((torch.exp(logits) * others).sum(dim=1, keepdim=True))
+    mean = (same * others * log_prob).sum(dim=1) / (same * others).sum(dim=1)
+    published = -(settings.temperature / settings.base_temperature * mean).mean()
+    assert abs(loss - published) < 1e-12, (loss, published)
+
+    for mode, groups in (("denominator", [0, 1, 2, 0, 1, -1] * 3), ("class", [0, 1, 2, 0, 1, 3] * 3)):
+        groups = torch.tensor(groups)
+        anchors = 15 if mode == "denominator" else 18
+        (gradient,) = torch.autograd.grad(contrastive_loss(z, groups, anchors, settings), z)
+        closed = contrastive_gradient(z, groups, anchors, settings).detach()
+        assert (gradient - closed).abs().max() < 1e-12, mode
+
+
+def check_networks():
+    """Against torchvision's networks with the stem replaced and the pool removed, same parameters."""
+    import torchvision
+
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101"):
+        torch.manual_seed(2)
+        model = Model(name, 64, 128, 10)
+        other = getattr(torchvision.models, name)(weights=None, num_classes=10)
+        other.conv1, other.maxpool = conv(3, 64, 3), nn.Identity()
+        state = {key.replace("encoder.", "").replace("classifier.", "").replace("shortcut", "downsample"): value
+                 for key, value in model.state_dict().items() if not key.startswith("head.")}
+        other.load_state_dict(state)
+        images = torch.randn(2, 3, 32, 32)
+        for training in (True, False):
+            model.train(training), other.train(training)
+            with torch.no_grad():
+                ours, theirs = model.classifier(model.encoder(images)), other(images)
+            assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4), (name, training)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    check_loss()
+    check_networks()
+    print("reference: agrees with torchvision's networks, the published loss and its closed-form gradient")

@@ -1,0 +1,69 @@
+/* Golden numbers: `excon probe` against a float64 PyTorch implementation of the method on tiny nets, on one and two
+ * ranks.
+ *
+ * One test per run and rank count of the files tests/golden/NAME.h5: logits, embeddings, saliency maps, masks, accept
+ * decisions, loss,
+ * decisions, loss, every gradient, parameter and running statistic by name, and ten losses in a row. Remake the files
+ * with scripts/golden/make_golden.py. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/support/probe.h"
+
+/* f32 in the same PyTorch code is within 3e-5 of float64 on every tensor of these files (the generator checks it). */
+static const ProbeTolerance tolerance = {.loss = 1e-4, .other = 1e-4};
+static const int rank_counts[] = {1, 2};
+enum { RANK_COUNTS = sizeof rank_counts / sizeof *rank_counts };
+
+typedef struct GoldenTest {
+    const ProbeCase *probe;
+    int ranks;
+    const char *folder;
+    char name[2 * PROBE_PATH];
+} GoldenTest;
+
+static void outputs_agree(void **state) {
+    const GoldenTest *test = *state;
+    if (probe_missing()) {
+        print_message("skipped: %s\n", probe_missing());
+        skip();
+    }
+    char out[PROBE_PATH + 32], group[128];
+    snprintf(out, sizeof out, "%s/out.h5", test->folder);
+    snprintf(group, sizeof group, "/expect/%s", test->probe->run);
+    remove(out);
+    assert_int_equal(probe_run(test->probe, test->ranks, out), 0);
+    assert_int_equal(probe_compare(test->name, test->probe->file, group, out, &tolerance), 0);
+}
+
+int main(void) {
+    size_t cases;
+    ProbeCase *probes = probe_cases("", &cases);
+    char folder[PROBE_PATH];
+    size_t count = cases * RANK_COUNTS;
+    GoldenTest *tests = calloc(count, sizeof *tests);
+    struct CMUnitTest *units = calloc(count, sizeof *units);
+    if (!probes || !tests || !units || probe_folder_make(folder) != 0) {
+        fprintf(stderr, "test_golden: no memory or no folder for outputs\n");
+        return EXIT_FAILURE;
+    }
+    for (size_t i = 0; i < count; i++) {
+        GoldenTest *test = &tests[i];
+        *test =
+            (GoldenTest){.probe = &probes[i / RANK_COUNTS], .ranks = rank_counts[i % RANK_COUNTS], .folder = folder};
+        snprintf(test->name, sizeof test->name, "%s, %s, %d rank(s)", test->probe->file, test->probe->run, test->ranks);
+        units[i] = (struct CMUnitTest){.name = test->name, .test_func = outputs_agree, .initial_state = test};
+    }
+    int failed = _cmocka_run_group_tests("golden", units, count, NULL, NULL);
+    failed += probe_folder_remove(folder) != 0;
+    free(units);
+    free(tests);
+    free(probes);
+    return failed;
+}

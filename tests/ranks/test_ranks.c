@@ -1,0 +1,70 @@
+/* Rank invariance: the same global batch on 2, 3 and 4 ranks gives the loss, decisions, gradients, parameters and
+ * running statistics of 1 rank, for batches the rank count does not divide, and for ranks without any sample.
+ *
+ * The batches and nets are those of the step files of tests/golden; only one rank's output is compared with, not the
+ * expected values there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/support/probe.h"
+
+/* Ranks change the order of f32 additions only; batch statistics are summed in double. A gradient is a sum of some
+ * thousand terms that partly cancel, behind up to four passes of batch norm. */
+static const ProbeTolerance tolerance = {.loss = 1e-5, .other = 1e-4};
+enum { MAX_RANKS = 4 };
+
+typedef struct RankTest {
+    const ProbeCase *probe;
+    const char *folder;
+    char name[2 * PROBE_PATH];
+} RankTest;
+
+static void ranks_agree(void **state) {
+    const RankTest *test = *state;
+    if (probe_missing()) {
+        print_message("skipped: %s\n", probe_missing());
+        skip();
+    }
+    char alone[PROBE_PATH + 32], together[PROBE_PATH + 32], what[2 * PROBE_PATH + 32];
+    snprintf(alone, sizeof alone, "%s/alone.h5", test->folder);
+    snprintf(together, sizeof together, "%s/together.h5", test->folder);
+    remove(alone);
+    assert_int_equal(probe_run(test->probe, 1, alone), 0);
+    int faults = 0;
+    for (int ranks = 2; ranks <= MAX_RANKS; ranks++) {
+        remove(together);
+        assert_int_equal(probe_run(test->probe, ranks, together), 0);
+        snprintf(what, sizeof what, "%s, %d ranks against 1", test->name, ranks);
+        faults += probe_compare(what, alone, "/", together, &tolerance);
+    }
+    assert_int_equal(faults, 0);
+}
+
+int main(void) {
+    size_t count;
+    ProbeCase *probes = probe_cases("step-", &count);
+    char folder[PROBE_PATH];
+    RankTest *tests = calloc(count, sizeof *tests);
+    struct CMUnitTest *units = calloc(count, sizeof *units);
+    if (!probes || !tests || !units || probe_folder_make(folder) != 0) {
+        fprintf(stderr, "test_ranks: no memory or no folder for outputs\n");
+        return EXIT_FAILURE;
+    }
+    for (size_t i = 0; i < count; i++) {
+        tests[i] = (RankTest){.probe = &probes[i], .folder = folder};
+        snprintf(tests[i].name, sizeof tests[i].name, "%s, %s", probes[i].file, probes[i].run);
+        units[i] = (struct CMUnitTest){.name = tests[i].name, .test_func = ranks_agree, .initial_state = &tests[i]};
+    }
+    int failed = _cmocka_run_group_tests("ranks", units, count, NULL, NULL);
+    failed += probe_folder_remove(folder) != 0;
+    free(units);
+    free(tests);
+    free(probes);
+    return failed;
+}

@@ -1,0 +1,305 @@
+#include "tests/support/probe.h"
+
+#include <ftw.h>
+#include <glob.h>
+#include <hdf5.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_ARGUMENTS = 128, MAX_RANK = 8 };
+
+static const char *environment(const char *name, const char *otherwise) {
+    const char *value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+
+static const char *program(void) {
+    return environment("EXCON", "build/excon");
+}
+
+const char *probe_missing(void) {
+    return access(program(), X_OK) == 0 ? NULL : "there is no build/excon ($EXCON): run make first";
+}
+
+static void give_up(const char *what, const char *where) {
+    fprintf(stderr, "golden files: cannot %s %s\n", what, where);
+    exit(EXIT_FAILURE);
+}
+
+static void read_attribute(hid_t object, const char *name, char *text, size_t size, const char *where) {
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0)
+        give_up("find an attribute in", where);
+    hid_t type = H5Aget_type(attribute);
+    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0 || H5Tget_size(type) >= size)
+        give_up("use an attribute of", where);
+    memset(text, 0, size);
+    if (H5Aread(attribute, type, text) < 0)
+        give_up("read an attribute of", where);
+    H5Tclose(type);
+    H5Aclose(attribute);
+}
+
+static size_t append_cases(const char *path, ProbeCase **cases, size_t count) {
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t runs = file < 0 ? -1 : H5Gopen2(file, "/expect", H5P_DEFAULT);
+    H5G_info_t info;
+    if (runs < 0 || H5Gget_info(runs, &info) < 0)
+        give_up("open", path);
+    *cases = realloc(*cases, (count + info.nlinks) * sizeof **cases);
+    if (!*cases)
+        give_up("find memory for", path);
+    for (hsize_t i = 0; i < info.nlinks; i++) {
+        ProbeCase *test = &(*cases)[count++];
+        memset(test, 0, sizeof *test);
+        snprintf(test->file, sizeof test->file, "%s", path);
+        read_attribute(file, "probe", test->operation, sizeof test->operation, path);
+        read_attribute(file, "set", test->sets, sizeof test->sets, path);
+        if (H5Lget_name_by_idx(runs, ".", H5_INDEX_NAME, H5_ITER_INC, i, test->run, sizeof test->run, H5P_DEFAULT) < 0)
+            give_up("list the runs of", path);
+        hid_t run = H5Gopen2(runs, test->run, H5P_DEFAULT);
+        if (run < 0)
+            give_up("open a run of", path);
+        read_attribute(run, "args", test->args, sizeof test->args, path);
+        H5Gclose(run);
+    }
+    H5Gclose(runs);
+    H5Fclose(file);
+    return count;
+}
+
+ProbeCase *probe_cases(const char *prefix, size_t *count) {
+    char pattern[PROBE_PATH];
+    snprintf(pattern, sizeof pattern, "%s/%s*.h5", environment("GOLDEN", "tests/golden"), prefix);
+    glob_t found;
+    if (glob(pattern, 0, NULL, &found) != 0)
+        give_up("find any", pattern);
+    ProbeCase *cases = NULL;
+    *count = 0;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        *count = append_cases(found.gl_pathv[i], &cases, *count);
+    globfree(&found);
+    return cases;
+}
+
+static void print_file(const char *path) {
+    FILE *file = fopen(path, "r");
+    char line[PROBE_TEXT];
+    while (file && fgets(line, sizeof line, file))
+        printf("    %s", line);
+    if (file)
+        fclose(file);
+}
+
+static void child(char **arguments, const char *log, int ranks) {
+    if (!freopen(log, "w", stdout) || dup2(fileno(stdout), STDERR_FILENO) < 0)
+        _exit(127);
+    setenv("OMP_NUM_THREADS", ranks > 1 ? "1" : "2", 1);
+    execvp(arguments[0], arguments);
+    _exit(127);
+}
+
+static void add(char **arguments, int *count, const char *text) {
+    if (*count + 1 >= MAX_ARGUMENTS)
+        give_up("pass so many arguments, at", text);
+    arguments[(*count)++] = (char *)(uintptr_t)text;
+    arguments[*count] = NULL;
+}
+
+/* Adds the parts of `text` between separators, each after `option` if that is not NULL; text is cut in place. */
+static void add_split(char **arguments, int *count, char *text, const char *separators, const char *option) {
+    char *state = NULL;
+    for (char *part = strtok_r(text, separators, &state); part; part = strtok_r(NULL, separators, &state)) {
+        if (option)
+            add(arguments, count, option);
+        add(arguments, count, part);
+    }
+}
+
+int probe_run(const ProbeCase *test, int ranks, const char *out) {
+    ProbeCase cut = *test;
+    char rank_text[16], log[PROBE_PATH];
+    char *arguments[MAX_ARGUMENTS];
+    int count = 0;
+    snprintf(rank_text, sizeof rank_text, "%d", ranks);
+    snprintf(log, sizeof log, "%s.log", out);
+    add(arguments, &count, "timeout");
+    add(arguments, &count, "-k5");
+    add(arguments, &count, "120");
+    if (ranks > 1) {
+        add(arguments, &count, environment("MPIRUN", "mpirun"));
+        add(arguments, &count, "--oversubscribe");
+        if (geteuid() == 0)
+            add(arguments, &count, "--allow-run-as-root");
+        add(arguments, &count, "--bind-to");
+        add(arguments, &count, "none");
+        add(arguments, &count, "-n");
+        add(arguments, &count, rank_text);
+    }
+    add(arguments, &count, program());
+    add(arguments, &count, "probe");
+    add(arguments, &count, test->operation);
+    add(arguments, &count, test->file);
+    add(arguments, &count, out);
+    add(arguments, &count, "--backend");
+    add(arguments, &count, environment("EXCON_BACKEND", "cpu"));
+    if (strcmp(test->operation, "supcon") != 0) {
+        add(arguments, &count, "--weights");
+        add(arguments, &count, test->file);
+    }
+    add_split(arguments, &count, cut.sets, "\n", "--set");
+    add_split(arguments, &count, cut.args, " ", NULL);
+
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        child(arguments, log, ranks);
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (code != 0) {
+        printf("%s %s, %d ranks: exit %d\n", test->file, test->run, ranks, code);
+        print_file(log);
+    }
+    return code;
+}
+
+typedef struct Values {
+    double *data;
+    int64_t n;
+    int rank;
+    hsize_t shape[MAX_RANK];
+    int integral;
+} Values;
+
+/* 0, or -1 when there is no such readable dataset. */
+static int read_values(hid_t place, const char *name, Values *out) {
+    memset(out, 0, sizeof *out);
+    if (H5Lexists(place, name, H5P_DEFAULT) <= 0)
+        return -1;
+    hid_t set = H5Dopen2(place, name, H5P_DEFAULT);
+    if (set < 0)
+        return -1;
+    hid_t space = H5Dget_space(set), type = H5Dget_type(set);
+    int failed = -1;
+    out->rank = H5Sget_simple_extent_ndims(space);
+    if (out->rank >= 0 && out->rank <= MAX_RANK) {
+        H5Sget_simple_extent_dims(space, out->shape, NULL);
+        out->n = H5Sget_simple_extent_npoints(space);
+        out->integral = H5Tget_class(type) == H5T_INTEGER;
+        out->data = calloc((size_t)out->n + 1, sizeof *out->data);
+        if (out->data && H5Dread(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, out->data) >= 0)
+            failed = 0;
+    }
+    H5Tclose(type);
+    H5Sclose(space);
+    H5Dclose(set);
+    return failed;
+}
+
+static int same_shape(const Values *a, const Values *b) {
+    return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
+}
+
+/* 1 when got agrees with want, else 0 after printing the worst element. */
+static int values_agree(const char *what, const char *name, const Values *got, const Values *want, double allowed) {
+    double difference = 0, norm = 0, worst_off = -1;
+    int64_t worst = 0;
+    for (int64_t i = 0; i < want->n; i++) {
+        if (isnan(want->data[i]))
+            continue;
+        double off = fabs(got->data[i] - want->data[i]);
+        difference += off * off;
+        norm += want->data[i] * want->data[i];
+        if (!(off <= worst_off) && !isnan(worst_off)) {
+            worst_off = off;
+            worst = i;
+        }
+    }
+    if (sqrt(difference) <= allowed * sqrt(norm))
+        return 1;
+    printf("%s: %s: relative L2 %.3g, allowed %.3g; worst element %lld of %lld: got %.9g, want %.9g\n", what, name,
+           sqrt(difference / norm), allowed, (long long)worst, (long long)want->n, got->data[worst], want->data[worst]);
+    return 0;
+}
+
+typedef struct Comparison {
+    const char *what;
+    hid_t got;
+    const ProbeTolerance *tolerance;
+    int compared, faults;
+} Comparison;
+
+static double allowed_for(const Comparison *comparison, const char *name, const Values *want) {
+    if (want->integral || strcmp(name, "mask") == 0)
+        return 0;
+    return strcmp(name, "loss") == 0 ? comparison->tolerance->loss : comparison->tolerance->other;
+}
+
+static herr_t compare_object(hid_t root, const char *name, const H5O_info_t *info, void *context) {
+    Comparison *comparison = context;
+    if (info->type != H5O_TYPE_DATASET)
+        return 0;
+    Values want, got = {0};
+    comparison->compared++;
+    if (read_values(root, name, &want) != 0) {
+        printf("%s: %s: the expected values cannot be read\n", comparison->what, name);
+        comparison->faults++;
+    } else if (read_values(comparison->got, name, &got) != 0) {
+        printf("%s: %s: missing from the output\n", comparison->what, name);
+        comparison->faults++;
+    } else if (!same_shape(&got, &want)) {
+        printf("%s: %s: another shape: %d dimensions, %lld values; want %d, %lld\n", comparison->what, name, got.rank,
+               (long long)got.n, want.rank, (long long)want.n);
+        comparison->faults++;
+    } else {
+        double allowed = allowed_for(comparison, name, &want);
+        comparison->faults += !values_agree(comparison->what, name, &got, &want, allowed);
+    }
+    free(got.data);
+    free(want.data);
+    return 0;
+}
+
+int probe_compare(const char *what, const char *want_file, const char *want_group, const char *got_file,
+                  const ProbeTolerance *tolerance) {
+    hid_t want = H5Fopen(want_file, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t group = want < 0 ? -1 : H5Gopen2(want, want_group, H5P_DEFAULT);
+    hid_t got = H5Fopen(got_file, H5F_ACC_RDONLY, H5P_DEFAULT);
+    Comparison comparison = {.what = what, .got = got, .tolerance = tolerance};
+    if (group < 0 || got < 0) {
+        printf("%s: cannot open %s\n", what, group < 0 ? want_file : got_file);
+        comparison.faults++;
+    } else if (H5Ovisit2(group, H5_INDEX_NAME, H5_ITER_INC, compare_object, &comparison, H5O_INFO_BASIC) < 0 ||
+               comparison.compared == 0) {
+        printf("%s: nothing to compare in %s\n", what, want_file);
+        comparison.faults++;
+    }
+    if (got >= 0)
+        H5Fclose(got);
+    if (group >= 0)
+        H5Gclose(group);
+    if (want >= 0)
+        H5Fclose(want);
+    return comparison.faults;
+}
+
+int probe_folder_make(char path[PROBE_PATH]) {
+    snprintf(path, PROBE_PATH, "%s/excon-probe-XXXXXX", environment("TMPDIR", "/tmp"));
+    return mkdtemp(path) ? 0 : -1;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
+    (void)status, (void)kind, (void)place;
+    return remove(path);
+}
+
+int probe_folder_remove(const char *path) {
+    return nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
