@@ -24,7 +24,7 @@ typedef struct ViewSpec {
     ViewKind kind;
     uint64_t seed;
     uint32_t epoch; /* from 1 */
-    uint32_t view;  /* 1 = first, 2 = second, 3 = backup, 4 = classifier pass */
+    uint32_t view;  /* 1 = first (the backup crop), 2 = second, 3 = the classifier's own pass */
     float scale_min, scale_max, ratio_min, ratio_max;
     float flip_probability, jitter_probability, grey_probability;
     float brightness, contrast, saturation, hue; /* strengths; hue in [0, 0.5] */

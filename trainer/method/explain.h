@@ -1,0 +1,68 @@
+/* Explanation: what in an image the current model relies on, and whether the rest can go.
+ *
+ * Grad-CAM by partial backward (or input gradients), upsampled, normalised and thresholded into a mask; the masked
+ * image is classified, and its acceptance decided. The published variant: raw convolution output, signed CAM, strict
+ * threshold, batch statistics; see the switches under `explain` in the configuration. Logits come from pooled features,
+ * the projection head plays no part. */
+#ifndef EXCON_TRAINER_EXPLAIN_H
+#define EXCON_TRAINER_EXPLAIN_H
+
+#include "trainer/config/config.h"
+#include "trainer/model/heads.h"
+#include "trainer/model/walk.h"
+
+typedef struct ExplainOptions {
+    int method, relu, bn, update_running_stats, target, fill, rule;
+    int stage; /* 0 auto, 1..4 */
+    int steps; /* integrated gradients */
+    float threshold;
+    float black[3]; /* value of a black pixel after normalisation */
+} ExplainOptions;
+
+typedef struct Explainer {
+    ExplainOptions options;
+    Model *model;       /* borrowed */
+    Heads *heads;       /* borrowed; rows [0, rows) of its buffers are overwritten */
+    int layer;          /* the explained convolution; -1 for input gradients */
+    int h, w, channels; /* of its output */
+    Plan explain, infer;
+    char *arena; /* borrowed: at least explainer_arena_bytes() */
+    int64_t max_rows;
+    void *block; /* one allocation for the buffers below */
+    size_t block_bytes;
+    void *masked;         /* [rows,H,W,3] of dtype */
+    void *accumulated;    /* [rows,H,W,3] of dtype, input gradients only */
+    float *constants;     /* [6]: scale and shift of the integrated path */
+    float *alpha;         /* [rows,K] */
+    float *cam;           /* [rows,h,w] raw */
+    float *up;            /* [rows,H,W] */
+    float *mask;          /* [rows,H,W] 0/1 */
+    float *masked_logits; /* [rows,C] */
+    int32_t *target;      /* [rows] */
+    int32_t *accept;      /* [rows] */
+    double *moments;      /* [sums_total], the CAM pass's batch statistics */
+} Explainer;
+
+/* Options as the configuration says, for training. */
+ExplainOptions explain_options(const Config *config, const float mean[3], const float std[3]);
+
+Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model, Heads *heads, int64_t max_rows,
+                      Error *err);
+void explainer_free(Explainer *e);
+size_t explainer_arena_bytes(const Explainer *e);
+
+/* Saliency of `images` [rows,H,W,3] (device, dtype): fills cam, up. `labels` [rows] (device) are the targets unless the
+ * options say predicted. With running statistics walk_prepare_running(model, 1) must have been called. */
+void explain_saliency(Explainer *e, const void *images, const int32_t *labels, int64_t rows, int64_t global_rows);
+
+/* After explain_saliency: mask and masked image. */
+void explain_mask(Explainer *e, const void *images, int64_t rows);
+
+/* After explain_mask: classifies the masked image: masked_logits, accept. With batch statistics and updates on, the
+ * published code's third pass (over the originals) updates the running statistics once more. */
+void explain_select(Explainer *e, const int32_t *labels, int64_t rows, int64_t global_rows);
+
+/* features and logits (heads->features, heads->logits) of `images` in inference. */
+void explain_classify(Explainer *e, const void *images, int64_t rows, int64_t global_rows);
+
+#endif

@@ -1,0 +1,83 @@
+/* One training step: explain, select, encode, loss, backward, optimise. What ExCon is.
+ *
+ * The step owns every device buffer it needs; nothing is allocated while it runs. It is the same code for one rank and
+ * many, for the training loop, the probe and the benchmark. */
+#ifndef EXCON_TRAINER_STEP_H
+#define EXCON_TRAINER_STEP_H
+
+#include "trainer/method/contrastive.h"
+#include "trainer/method/explain.h"
+
+typedef enum Phase {
+    PHASE_DATA,     /* waiting for the loader, copies in */
+    PHASE_VIEWS,    /* augmentation */
+    PHASE_EXPLAIN,  /* saliency, mask, masked classification, selection */
+    PHASE_FORWARD,  /* encoder and heads */
+    PHASE_LOSS,     /* both passes and their gathers */
+    PHASE_BACKWARD, /* with the overlapped all-reduce */
+    PHASE_REDUCE,   /* what of the all-reduce was left to wait for */
+    PHASE_OPTIMISE,
+    PHASE_COUNT
+} Phase;
+extern const char *const PHASE_NAMES[PHASE_COUNT];
+
+typedef struct StepInput {
+    int64_t rows, first, global_rows; /* this rank's samples, how many lower ranks have, all */
+    const int32_t *labels;            /* [rows] host */
+    int mask;                         /* explanations are on in this epoch (excon, exconb) */
+    double lr;
+} StepInput;
+
+typedef struct StepReport {
+    double loss;            /* global: contrastive, or cross-entropy for ce */
+    double classifier_loss; /* global mean cross-entropy of the joint classifier; NAN when it was not trained */
+    int64_t accepted, masked, background; /* global samples: accepted, explained, appended */
+    int finite;                           /* 0: the step was skipped on every rank, state as before */
+    double seconds[PHASE_COUNT];
+} StepReport;
+
+typedef struct Step {
+    const Config *config; /* borrowed */
+    Model *model;         /* borrowed */
+    Comm *comm;
+    Device *device;
+    Heads heads;
+    Explainer explainer;
+    Contrastive contrastive;
+    Buckets *buckets;
+    Plan train;
+    char *arena;
+    size_t arena_bytes;
+    int64_t max_samples; /* of this rank */
+    int64_t max_background, max_rows;
+    void *standard, *random, *backup; /* [max_samples,H,W,3] of dtype: the caller fills what the method uses */
+    void *complement;                 /* background.source complement only */
+    int32_t *labels, *labels_twice, *rejected, *rejected_count; /* device */
+    int64_t *nonfinite;                                         /* device [1] */
+    float *running_before; /* device: statistics to go back to when a step is not finite */
+    int32_t *group_host;   /* [max_rows] */
+    float *losses_host;    /* [max_rows] */
+    int64_t *rows_of;      /* [size] */
+} Step;
+
+/* `batch` is the largest global batch. mean/std of the normalisation (for black fill). */
+Status step_init(Step *step, const Config *config, Model *model, int64_t batch, const float mean[3], const float std[3],
+                 Error *err);
+void step_free(Step *step);
+
+/* Bytes of device memory the step takes beside the model: what `excon check` prints. */
+size_t step_bytes(const Step *step);
+
+/* Trains on the views in standard/random/backup (plain methods: backup and random; ce: random). Adds to
+ * report->seconds. With `update` 0 the optimiser does not run; the reduced
+ * gradient stays in the arena either way. */
+void step_run(Step *step, const StepInput *input, int update, StepReport *report);
+
+/* The optimiser half of step_run alone: SGD over what the method trains. */
+void step_update(Step *step, double lr);
+
+/* One step of the classifier on frozen features of step->random (alternate schedule): running statistics, its own SGD.
+ * walk_prepare_running(model, 1) must have been called since the encoder last changed. */
+void step_classifier(Step *step, const StepInput *input, StepReport *report);
+
+#endif
