@@ -1,0 +1,288 @@
+/* Class activation maps, masks and row selection against their definitions in double, with the awkward inputs: NaN,
+ * constant maps, ties, odd sizes. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/cpu_fixture.h"
+#include "tests/support/tensor.h"
+
+static double *block(int64_t n) {
+    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
+    assert_non_null(values);
+    return values;
+}
+
+static const DType types[] = {DTYPE_F32, DTYPE_BF16};
+
+static const struct {
+    int64_t N;
+    int HW, C;
+} shapes[] = {{0, 4, 8}, {1, 1, 1}, {3, 64, 512}, {5, 49, 37}, {4, 256, 3}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static void test_weights(void **state) {
+    Device *d = *state;
+    for (int s = 0; s < SHAPES; s++)
+        for (int t = 0; t < 2; t++) {
+            int64_t N = shapes[s].N, HW = shapes[s].HW, C = shapes[s].C;
+            Tensor dA = tensor_random(d, types[t], N * HW * C, -1, 1.5, 1), alpha = tensor_new(d, DTYPE_F32, N * C);
+            double *a = tensor_values(&dA), *want = block(N * C);
+            for (int64_t n = 0; n < N; n++)
+                for (int64_t p = 0; p < HW; p++)
+                    for (int64_t c = 0; c < C; c++)
+                        want[n * C + c] += a[(n * HW + p) * C + c] / (double)HW;
+            d->ops->saliency_weights(d, N, (int)HW, (int)C, types[t], dA.data, alpha.data);
+            assert_true(tensor_equals("alpha", &alpha, want, TOLERANCE_F32));
+            free(a), free(want);
+            tensor_free(&dA), tensor_free(&alpha);
+        }
+}
+
+static void test_cam(void **state) {
+    Device *d = *state;
+    for (int s = 0; s < SHAPES; s++)
+        for (int t = 0; t < 4; t++) {
+            int64_t N = shapes[s].N, HW = shapes[s].HW, C = shapes[s].C;
+            DType type = types[t & 1];
+            int relu = t >> 1;
+            Tensor A = tensor_random(d, type, N * HW * C, -1, 1, 1);
+            Tensor alpha = tensor_random(d, DTYPE_F32, N * C, -1, 1, 2), cam = tensor_new(d, DTYPE_F32, N * HW);
+            double *a = tensor_values(&A), *w = tensor_values(&alpha), *want = block(N * HW);
+            for (int64_t i = 0; i < N * HW; i++) {
+                for (int64_t c = 0; c < C; c++)
+                    want[i] += a[i * C + c] * w[i / HW * C + c];
+                want[i] = relu ? fmax(want[i], 0) : want[i];
+            }
+            d->ops->saliency_cam(d, N, (int)HW, (int)C, type, A.data, alpha.data, relu, cam.data);
+            assert_true(tensor_equals("cam", &cam, want, TOLERANCE_F32));
+            free(a), free(w), free(want);
+            tensor_free(&A), tensor_free(&alpha), tensor_free(&cam);
+        }
+}
+
+static void test_channel_sum(void **state) {
+    Device *d = *state;
+    for (int s = 0; s < SHAPES; s++)
+        for (int t = 0; t < 8; t++) {
+            int64_t N = shapes[s].N, HW = shapes[s].HW, C = shapes[s].C;
+            DType type = types[t & 1];
+            int relu = t >> 1 & 1, weighted = t >> 2;
+            Tensor x = tensor_random(d, type, N * HW * C, -1, 1, 1),
+                   weight = tensor_random(d, type, N * HW * C, -1, 1, 2);
+            Tensor cam = tensor_new(d, DTYPE_F32, N * HW);
+            double *xs = tensor_values(&x), *ws = tensor_values(&weight), *want = block(N * HW);
+            for (int64_t i = 0; i < N * HW; i++) {
+                for (int64_t c = 0; c < C; c++)
+                    want[i] += xs[i * C + c] * (weighted ? ws[i * C + c] : 1);
+                want[i] = relu ? fmax(want[i], 0) : want[i];
+            }
+            d->ops->saliency_channel_sum(d, N, (int)HW, (int)C, type, x.data, weighted ? weight.data : NULL, relu,
+                                         cam.data);
+            assert_true(tensor_equals("channel sum", &cam, want, TOLERANCE_F32));
+            free(xs), free(ws), free(want);
+            tensor_free(&x), tensor_free(&weight), tensor_free(&cam);
+        }
+}
+
+static double clamped(const double *map, int h, int w, int y, int x) {
+    y = y < 0 ? 0 : y > h - 1 ? h - 1 : y;
+    x = x < 0 ? 0 : x > w - 1 ? w - 1 : x;
+    return map[y * w + x];
+}
+
+/* Bilinear interpolation of a map continued by its edges: the same as clamping coordinates. */
+static double interpolated(const double *map, int h, int w, double y, double x) {
+    int y0 = (int)floor(y), x0 = (int)floor(x);
+    double fy = y - y0, fx = x - x0;
+    return (1 - fy) * ((1 - fx) * clamped(map, h, w, y0, x0) + fx * clamped(map, h, w, y0, x0 + 1)) +
+           fy * ((1 - fx) * clamped(map, h, w, y0 + 1, x0) + fx * clamped(map, h, w, y0 + 1, x0 + 1));
+}
+
+static void test_upsample(void **state) {
+    Device *d = *state;
+    static const int sizes[][4] = {{8, 8, 64, 64}, {16, 16, 32, 32}, {3, 5, 21, 37}, {1, 1, 4, 7},
+                                   {7, 7, 7, 7},   {2, 9, 5, 224},   {6, 6, 3, 4}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int h = sizes[s][0], w = sizes[s][1], H = sizes[s][2], W = sizes[s][3];
+        Tensor cam = tensor_random(d, DTYPE_F32, (int64_t)3 * h * w, -1, 1, s);
+        Tensor up = tensor_new(d, DTYPE_F32, (int64_t)3 * H * W);
+        double *map = tensor_values(&cam), *want = block((int64_t)3 * H * W);
+        for (int n = 0; n < 3; n++)
+            for (int y = 0; y < H; y++)
+                for (int x = 0; x < W; x++)
+                    want[(n * H + y) * W + x] =
+                        interpolated(map + n * h * w, h, w, (y + 0.5) * h / H - 0.5, (x + 0.5) * w / W - 0.5);
+        d->ops->saliency_upsample(d, 3, h, w, H, W, cam.data, up.data);
+        assert_true(tensor_equals("upsampled", &up, want, TOLERANCE_F32));
+        free(map), free(want);
+        tensor_free(&cam), tensor_free(&up);
+    }
+}
+
+static void assert_mask(Device *d, int HW, const float *map, float threshold, const float *want) {
+    Tensor mask = tensor_new(d, DTYPE_F32, HW);
+    d->ops->saliency_mask(d, 1, HW, map, threshold, mask.data);
+    assert_memory_equal(mask.data, want, (size_t)HW * sizeof *want);
+    assert_true(tensor_guards_hold(&mask));
+    tensor_free(&mask);
+}
+
+static void test_mask_by_hand(void **state) {
+    const float none[5] = {0};
+    /* 0.5 of the range itself is out: strictly above. */
+    assert_mask(*state, 5, (float[]){-1, 0, 1, 0.25f, -0.5f}, 0.5f, (float[]){0, 0, 1, 1, 0});
+    assert_mask(*state, 5, (float[]){-1, 0, 1, 0.25f, -0.5f}, 0.2f, (float[]){0, 1, 1, 1, 1});
+    assert_mask(*state, 5, (float[]){-5, -1, -2, -4, -5}, 0.5f, (float[]){0, 1, 1, 0, 0});
+    assert_mask(*state, 5, (float[]){2, 2, 2, 2, 2}, 0.5f, none);
+    assert_mask(*state, 5, (float[]){0, 0, 0, 0, 0}, 0.5f, none);
+    assert_mask(*state, 5, (float[]){0, 1, NAN, 3, 4}, 0.5f, none);
+    assert_mask(*state, 5, (float[]){NAN, NAN, NAN, NAN, NAN}, 0.5f, none);
+    assert_mask(*state, 5, (float[]){0, INFINITY, 1, 2, 3}, 0.5f, none);
+    assert_mask(*state, 5, (float[]){0, -INFINITY, 1, 2, 3}, 0.5f, none);
+    /* The 1e-8 decides: a range of 1e-8 reaches only half way up. */
+    assert_mask(*state, 5, (float[]){0, 1e-8f, 0, 5e-9f, 0}, 0.4f, (float[]){0, 1, 0, 0, 0});
+}
+
+static void test_mask_per_image(void **state) {
+    Device *d = *state;
+    int64_t N = 9, HW = 1001;
+    Tensor up = tensor_random(d, DTYPE_F32, N * HW, -2, 3, 4), mask = tensor_new(d, DTYPE_F32, N * HW);
+    float *map = up.data;
+    for (int64_t i = 0; i < N * HW; i++)
+        map[i] *= (float)(1 + i / HW); /* each image has its own range */
+    map[4 * HW + 5] = NAN;
+    double *v = tensor_values(&up), *want = block(N * HW);
+    for (int64_t n = 0; n < N; n++) {
+        double min = INFINITY, max = -INFINITY;
+        for (int64_t p = 0; p < HW; p++) {
+            min = fmin(min, v[n * HW + p]);
+            max = fmax(max, v[n * HW + p]);
+        }
+        for (int64_t p = 0; p < HW; p++)
+            want[n * HW + p] = n != 4 && (v[n * HW + p] - min) / (max - min + 1e-8) > 0.5;
+    }
+    d->ops->saliency_mask(d, N, (int)HW, up.data, 0.5f, mask.data);
+    assert_true(tensor_equals("mask", &mask, want, TOLERANCE_EXACT));
+    free(v), free(want);
+    tensor_free(&up), tensor_free(&mask);
+}
+
+/* Position of pixel p when sorted from the largest down: NaN last, equal values by index. */
+static int place_of(const double *map, int HW, int p) {
+    int before = 0;
+    for (int q = 0; q < HW; q++) {
+        int nan_p = isnan(map[p]), nan_q = isnan(map[q]);
+        int equal = nan_p ? nan_q : map[q] == map[p];
+        before += (nan_p && !nan_q) || (!nan_p && !nan_q && map[q] > map[p]) || (equal && q < p);
+    }
+    return before;
+}
+
+static void test_top(void **state) {
+    Device *d = *state;
+    static const int keeps[] = {0, 1, 2, 30, 99, 100, 101, 199, 200, 1000};
+    int64_t N = 5;
+    int HW = 200;
+    Tensor up = tensor_random(d, DTYPE_F32, N * HW, -1, 1, 1), mask = tensor_new(d, DTYPE_F32, N * HW);
+    float *map = up.data;
+    for (int p = 0; p < HW; p++) {
+        map[1 * HW + p] = (float)(p % 3 - 1) * (p % 2 ? 1.0f : -1.0f); /* ties, both zeros */
+        map[2 * HW + p] = 0.25f;
+        map[3 * HW + p] = p % 5 == 0 ? NAN : map[3 * HW + p];
+        map[4 * HW + p] = p % 7 == 0 ? INFINITY : p % 7 == 1 ? -INFINITY : map[4 * HW + p] * 1e-40f; /* subnormal */
+    }
+    double *v = tensor_values(&up), *want = block(N * HW);
+    for (size_t k = 0; k < sizeof keeps / sizeof *keeps; k++) {
+        for (int64_t i = 0; i < N * HW; i++)
+            want[i] = place_of(v + i / HW * HW, HW, (int)(i % HW)) < keeps[k];
+        d->ops->saliency_top(d, N, HW, up.data, keeps[k], mask.data);
+        assert_true(tensor_equals("top", &mask, want, TOLERANCE_EXACT));
+    }
+    free(v), free(want);
+    tensor_free(&up), tensor_free(&mask);
+}
+
+static void test_apply(void **state) {
+    Device *d = *state;
+    const float fill[3] = {0, 0.5f, -2};
+    for (int t = 0; t < 4; t++) {
+        int64_t N = 3, HW = 77;
+        DType type = types[t & 1];
+        int invert = t >> 1;
+        Tensor x = tensor_random(d, type, N * HW * 3, -1, 1, 1), out = tensor_new(d, type, N * HW * 3);
+        Tensor mask = tensor_random(d, DTYPE_F32, N * HW, 0, 1, 2);
+        float *m = mask.data;
+        for (int64_t i = 0; i < N * HW; i++)
+            m[i] = m[i] > 0.6f;
+        double *want = tensor_values(&x);
+        for (int64_t i = 0; i < N * HW * 3; i++)
+            want[i] = (m[i / 3] != 0) != invert ? want[i] : (double)fill[i % 3];
+        d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, out.data);
+        assert_true(tensor_equals("masked", &out, want, TOLERANCE_EXACT));
+        d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, x.data);
+        assert_true(tensor_equals("masked in place", &x, want, TOLERANCE_EXACT));
+        free(want);
+        tensor_free(&x), tensor_free(&out), tensor_free(&mask);
+    }
+}
+
+static void test_select_rows(void **state) {
+    Device *d = *state;
+    int64_t N = 70, width = 301;
+    Tensor a = tensor_random(d, DTYPE_F32, N * width, -1, 0, 1), b = tensor_random(d, DTYPE_F32, N * width, 0, 1, 2);
+    Tensor out = tensor_new(d, DTYPE_F32, N * width), accept = tensor_random(d, DTYPE_I32, N, 0, 2, 3);
+    const int32_t *decision = accept.data;
+    double *want = tensor_values(&b), *masked = tensor_values(&a);
+    int accepted = 0;
+    for (int64_t n = 0; n < N; n++) {
+        accepted += decision[n] != 0;
+        if (decision[n])
+            memcpy(want + n * width, masked + n * width, (size_t)width * sizeof *want);
+    }
+    assert_true(accepted > 0 && accepted < N);
+    d->ops->select_rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, out.data);
+    assert_true(tensor_equals("selected", &out, want, TOLERANCE_EXACT));
+    d->ops->select_rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, b.data);
+    assert_true(tensor_equals("selected over b", &b, want, TOLERANCE_EXACT));
+    d->ops->select_rows(d, 0, (size_t)width * 4, NULL, NULL, NULL, NULL);
+    free(want), free(masked);
+    tensor_free(&a), tensor_free(&b), tensor_free(&out), tensor_free(&accept);
+}
+
+static void assert_rejected(Device *d, int64_t N, const int32_t *accept, int64_t max, const double *want,
+                            int32_t many) {
+    Tensor index = tensor_new(d, DTYPE_I32, N);
+    int32_t count = -5;
+    d->ops->select_rejected(d, N, accept, max, index.data, &count);
+    assert_int_equal(count, many);
+    assert_true(tensor_equals("rejected", &index, want, TOLERANCE_EXACT));
+    tensor_free(&index);
+}
+
+static void test_select_rejected(void **state) {
+    const int32_t mixed[6] = {0, 1, 0, 0, 7, 0}, all[3] = {1, 1, 1}, none[3] = {0, 0, 0};
+    assert_rejected(*state, 6, mixed, 100, (double[]){0, 2, 3, 5, -1, -1}, 4);
+    assert_rejected(*state, 6, mixed, 4, (double[]){0, 2, 3, 5, -1, -1}, 4);
+    assert_rejected(*state, 6, mixed, 2, (double[]){0, 2, -1, -1, -1, -1}, 4);
+    assert_rejected(*state, 6, mixed, 0, (double[]){-1, -1, -1, -1, -1, -1}, 4);
+    assert_rejected(*state, 3, all, 3, (double[]){-1, -1, -1}, 0);
+    assert_rejected(*state, 3, none, 3, (double[]){0, 1, 2}, 3);
+    assert_rejected(*state, 0, NULL, 3, NULL, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_weights),      cmocka_unit_test(test_cam),
+        cmocka_unit_test(test_channel_sum),  cmocka_unit_test(test_upsample),
+        cmocka_unit_test(test_mask_by_hand), cmocka_unit_test(test_mask_per_image),
+        cmocka_unit_test(test_top),          cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_select_rows),  cmocka_unit_test(test_select_rejected),
+    };
+    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+}
