@@ -4,6 +4,7 @@
 
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
+#include "trainer/config/config.h"
 
 #ifndef EXCON_REVISION
 #define EXCON_REVISION "unknown"
@@ -25,7 +26,7 @@ static void print_help(FILE *out) {
           out);
     for (const Command *command = commands; command->name; command++)
         fprintf(out, "  %-10s %s\n", command->name, command->help);
-    fputs("  help       this text\n"
+    fputs("  help       this text; help config: every configuration key\n"
           "\nexcon COMMAND --help lists a command's options; excon --version prints the revision.\n"
           "Exit codes:",
           out);
@@ -49,10 +50,12 @@ static Status unknown_command(const char *name, Error *err) {
 }
 
 static Status run_help(int argc, char **argv, Error *err) {
-    (void)argv;
-    if (argc > 1)
-        return error_set(err, STATUS_USAGE, "help takes no argument");
-    print_help(stdout);
+    if (argc == 1)
+        print_help(stdout);
+    else if (argc == 2 && strcmp(argv[1], "config") == 0)
+        config_describe(stdout);
+    else
+        return error_set(err, STATUS_USAGE, "usage: excon help [config]");
     return STATUS_OK;
 }
 

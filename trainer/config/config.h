@@ -118,7 +118,12 @@ void config_defaults(Config *config, Profile profile);
  * NULL: only defaults and sets. */
 Status config_load(Config *config, const char *path, char *const *sets, int set_count, Error *err);
 
-/* Whole resolved configuration as YAML text that config_load reads back to an equal struct; malloc'ed. */
+/* Like config_load without the checks between keys: for tools that use a few keys only, such as the loss probe, where
+ * any method may have background rows. */
+Status config_load_loose(Config *config, const char *path, char *const *sets, int set_count, Error *err);
+
+/* Whole resolved configuration as YAML text that config_load reads back to an equal struct; malloc'ed, NULL without
+ * memory. */
 char *config_to_yaml(const Config *config);
 
 /* SHA-256 (hex) over the keys that decide the training's arithmetic (not run.dir, logging, keep, watchdog, backend). */
