@@ -2,7 +2,6 @@
  * ranks.
  *
  * One test per run and rank count of the files tests/golden/NAME.h5: logits, embeddings, saliency maps, masks, accept
- * decisions, loss,
  * decisions, loss, every gradient, parameter and running statistic by name, and ten losses in a row. Remake the files
  * with scripts/golden/make_golden.py. */
 #include <setjmp.h>

@@ -27,7 +27,8 @@ typedef struct ProbeCase {
 /* Why no probe can be run here, or NULL. */
 const char *probe_missing(void);
 
-/* Every run of every file tests/golden/PREFIX*.h5 (folder: $GOLDEN), in name order; malloc'ed. Ends the program when a
+/* Every run of every file tests/golden/PREFIX*.h5 (folder: $GOLDEN) that has the attribute `probe`, in name order;
+ * malloc'ed. Ends the program when a
  * file cannot be read. */
 ProbeCase *probe_cases(const char *prefix, size_t *count);
 
