@@ -35,6 +35,11 @@ void error_prefix(Error *err, const char *format, ...) {
     va_start(args, format);
     int n = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
+    if (n < 0 || (size_t)n + 3 >= sizeof err->message)
+        return;
+    size_t room = sizeof err->message - (size_t)n - 3, length = strlen(old);
+    length = length < room ? length : room;
+    memcpy(err->message + n, ": ", 2);
+    memcpy(err->message + n + 2, old, length);
+    err->message[(size_t)n + 2 + length] = '\0';
 }

@@ -35,6 +35,7 @@ const char *status_text(Status status);
 /* First failure of a call chain: what happened, where, and what to do next, in one line. */
 typedef struct Error {
     Status code;
+    int silent; /* another process reports it: main() prints nothing */
     char message[1024];
 } Error;
 

@@ -78,9 +78,9 @@ static Status dispatch(int argc, char **argv, Error *err) {
 }
 
 int main(int argc, char **argv) {
-    Error err = {STATUS_OK, ""};
+    Error err = {.code = STATUS_OK};
     Status status = dispatch(argc, argv, &err);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && !err.silent)
         fprintf(stderr, "excon: %s\n", err.message[0] ? err.message : status_text(status));
     return (int)status;
 }

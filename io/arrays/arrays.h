@@ -1,0 +1,39 @@
+/* Named float32 and int32 arrays in a plain HDF5 file: what `excon probe` reads and writes, for talking to other
+ * frameworks. */
+#ifndef EXCON_IO_ARRAYS_H
+#define EXCON_IO_ARRAYS_H
+
+#include <stdint.h>
+
+#include "kernels/base/status.h"
+
+enum { ARRAY_RANK_MAX = 4 };
+
+typedef struct Array {
+    int rank; /* 1..4 */
+    int64_t shape[ARRAY_RANK_MAX];
+    int64_t count; /* product of shape */
+    float *f32;    /* one of the three is set, malloc'ed */
+    int32_t *i32;
+    uint8_t *u8;
+} Array;
+
+typedef enum ArrayType { ARRAY_F32, ARRAY_I32, ARRAY_U8 } ArrayType;
+
+typedef struct ArrayFile ArrayFile;
+
+/* STATUS_NO_INPUT when absent, STATUS_DATA when it is no HDF5 file. */
+Status array_file_open(ArrayFile **out, const char *path, Error *err);
+/* Created anew; existing content is lost. */
+Status array_file_create(ArrayFile **out, const char *path, Error *err);
+void array_file_close(ArrayFile *file);
+
+int array_exists(const ArrayFile *file, const char *name);
+/* Reads a whole dataset converted to `type`; `rank` -1: any. Element count is checked against the file's size before
+ * memory is taken. STATUS_DATA names dataset and file. */
+Status array_read(const ArrayFile *file, const char *name, ArrayType type, int rank, Array *out, Error *err);
+void array_free(Array *array);
+/* Groups in `name` ("grad/encoder.conv1.weight") are made as needed. Exactly one of the data pointers is set. */
+Status array_write(ArrayFile *file, const char *name, const Array *array, Error *err);
+
+#endif

@@ -1,0 +1,61 @@
+#include "trainer/run/runtime.h"
+
+#include <stdio.h>
+
+static void on_fatal(void *ctx, Status code, const char *message) {
+    (void)message; /* device_fatal has printed it */
+    Runtime *runtime = ctx;
+    comm_abort(&runtime->comm, code);
+}
+
+static Status open_device(Runtime *runtime, int backend, char *why, size_t why_size, Error *err) {
+    char reason[160] = "";
+    const int devices = backend == BACKEND_CPU ? 0 : device_count_cuda(reason, sizeof reason);
+    if (backend == BACKEND_CUDA || devices > 0) {
+        if (runtime->comm.local_rank >= devices)
+            return error_set(
+                err, STATUS_SYSTEM,
+                "backend cuda: host %s has %d usable device%s for %d ranks (%s); start fewer ranks per host "
+                "or set backend: cpu",
+                runtime->comm.host, devices, devices == 1 ? "" : "s", runtime->comm.local_size,
+                devices ? "one device per rank" : reason);
+        RETURN_IF(device_open_cuda(&runtime->device, runtime->comm.local_rank, err));
+        snprintf(why, why_size, "cuda");
+    } else {
+        RETURN_IF(device_open_cpu(&runtime->device, runtime->comm.threads, err));
+        if (backend == BACKEND_CPU)
+            snprintf(why, why_size, "cpu, as configured");
+        else
+            snprintf(why, why_size, "cpu, chosen by auto: %s", reason);
+    }
+    return STATUS_OK;
+}
+
+Status runtime_open(Runtime *runtime, int backend, char *why, size_t why_size, Error *err) {
+    char unused[256];
+    *runtime = (Runtime){0};
+    RETURN_IF(comm_init(&runtime->comm, err));
+    runtime->open = 1;
+    Status status = open_device(runtime, backend, why ? why : unused, why ? why_size : sizeof unused, err);
+    RETURN_IF(comm_agree(&runtime->comm, status, err));
+    runtime->device.fatal = on_fatal;
+    runtime->device.fatal_ctx = runtime;
+    return comm_attach(&runtime->comm, &runtime->device, err);
+}
+
+Status runtime_close(Runtime *runtime, Status status, Error *err) {
+    if (!runtime->open)
+        return status;
+    if (status != STATUS_OK && err && runtime->comm.rank != 0)
+        err->silent = 1;
+    if (runtime->device.ops)
+        device_close(&runtime->device);
+    comm_finalize(&runtime->comm);
+    runtime->open = 0;
+    return status;
+}
+
+void runtime_abort(Runtime *runtime, Status status, const Error *err) {
+    fprintf(stderr, "excon: rank %d on %s: %s\n", runtime->comm.rank, runtime->comm.host, err->message);
+    comm_abort(&runtime->comm, status);
+}

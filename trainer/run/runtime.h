@@ -1,0 +1,25 @@
+/* What every distributed subcommand starts with: ranks, a device, and the way out. */
+#ifndef EXCON_TRAINER_RUNTIME_H
+#define EXCON_TRAINER_RUNTIME_H
+
+#include "comm/comm.h"
+#include "trainer/config/config.h"
+
+typedef struct Runtime {
+    Comm comm;
+    Device device;
+    int open;
+} Runtime;
+
+/* MPI, then the device `backend` asks for: auto takes CUDA when a device is there, else the CPU; `why` (may be NULL)
+ * gets one line on the choice. */
+Status runtime_open(Runtime *runtime, int backend, char *why, size_t why_size, Error *err);
+
+/* Ends MPI and closes the device. A failure all ranks share (after comm_agree, or decided alike) is reported by rank 0
+ * alone: others get err->silent. Returns `status`. */
+Status runtime_close(Runtime *runtime, Status status, Error *err);
+
+/* For a failure of this rank alone: prints it and ends all ranks with its code. Never returns. */
+void runtime_abort(Runtime *runtime, Status status, const Error *err) __attribute__((noreturn));
+
+#endif
