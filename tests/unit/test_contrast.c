@@ -392,6 +392,15 @@ static void test_exponential(void **state) {
     assert_true(lane_exp(-INFINITY) == 0 && lane_exp(-1e30f) == 0 && lane_exp(0) == 1 && isnan(lane_exp(NAN)));
 }
 
+/* What makes the loss scale: scratch grows with the rows, not with their square. */
+static void test_scratch_is_small(void **state) {
+    Device *d = *state;
+    size_t at_16k = d->ops->contrast_scratch(d, 16384, 8192, 128),
+           at_128k = d->ops->contrast_scratch(d, 131072, 200, 128);
+    assert_true(at_16k < (size_t)4 << 20);
+    assert_true(at_128k < (size_t)8 << 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exponential),
@@ -401,6 +410,7 @@ int main(void) {
         cmocka_unit_test(test_bits_do_not_depend_on_threads),
         cmocka_unit_test(test_a_rank_without_rows),
         cmocka_unit_test(test_nan_is_not_hidden),
+        cmocka_unit_test(test_scratch_is_small),
     };
     return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
 }
