@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# run.sh [NAME...]   Runs every test program, or those whose name contains one of the NAMEs, and counts.
+#
+# Programs are the cmocka binaries under $BUILD/tests and the scripts tests/*/test_*.sh; both print TAP. One line per
+# program, the output of failing ones, the reasons of skips, and at the end "excon: N passed, N failed, N skipped".
+# A program that ends early, crashes or exceeds TEST_TIMEOUT seconds counts its missing results as failed (at least one).
+# cmocka 1.1.5 writes a skip as "not ok N # SKIP name" after the test's own message, which is the reason.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 70
+
+BUILD=${BUILD:-build}
+limit=${TEST_TIMEOUT:-600}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/excon-test.XXXXXX") || exit 73
+trap 'rm -rf "$scratch"' EXIT
+
+export EXCON=${EXCON:-$BUILD/excon} MPIRUN=${MPIRUN:-mpirun} PYTHON=${PYTHON:-python3} TMPDIR=$scratch/tmp
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} CMOCKA_MESSAGE_OUTPUT=TAP
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0
+
+programs() {
+    local source
+    for source in tests/*/test_*.c; do
+        [ -e "$source" ] && echo "$BUILD/${source%.c}"
+    done
+    for source in tests/*/test_*.sh; do
+        [ -e "$source" ] && echo "$source"
+    done
+}
+
+# Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.
+count_results() {
+    awk '
+        function skipped(name, reason) { skips++; why = why name (reason == "" ? "" : ": " reason) "\n" }
+        /^1\.\.[0-9]+/ { plan = substr($1, 4) + 0; planned = 1; next }
+        /^(not )?ok( |$)/ {
+            seen++
+            if (match($0, /# *[Ss][Kk][Ii][Pp]/)) {
+                after = substr($0, RSTART + RLENGTH); gsub(/^[ :-]+/, "", after)
+                before = substr($0, 1, RSTART - 1); sub(/^(not )?ok *[0-9]*[ -]*/, "", before); gsub(/ +$/, "", before)
+                if (before == "") skipped(after, said); else skipped(before, after)
+            } else if ($1 == "ok") passed++
+            else failed++
+            said = ""
+            next
+        }
+        /^#/ { next }
+        NF { said = $0; sub(/^ *skipped: */, "", said) }
+        END {
+            missing = planned ? plan - seen : (seen ? 0 : 1)
+            if (missing > 0) failed += missing
+            printf "%d %d %d\n%s", passed, failed, skips, why
+        }' "$1"
+}
+
+passed=0 failed=0 skipped=0 ran=0
+: >"$scratch/skips"
+while IFS= read -r program; do
+    name=${program#"$BUILD"/}
+    name=${name#tests/}
+    if [ $# -gt 0 ]; then
+        wanted=0
+        for part in "$@"; do
+            [[ $name == *"$part"* ]] && wanted=1
+        done
+        [ $wanted = 1 ] || continue
+    fi
+    ran=$((ran + 1))
+    log=$scratch/log
+    rm -rf "$TMPDIR"
+    mkdir -p "$TMPDIR"
+    start=$(date +%s.%N)
+    timeout -k 10 "$limit" "./$program" >"$log" 2>&1 </dev/null
+    code=$?
+    seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
+    count_results "$log" >"$scratch/counts"
+    read -r good bad skips <"$scratch/counts"
+    note=
+    if [ $code = 124 ] || { [ $code = 137 ] && [ "$bad" -gt 0 ]; }; then
+        note="  ended after $limit s (TEST_TIMEOUT) or killed"
+    elif [ $code -ge 128 ]; then
+        note="  ended by signal $((code - 128))"
+    elif [ $code != 0 ] && [ "$bad" = 0 ]; then
+        note="  exit status $code though no test failed"
+    fi
+    if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
+    printf '  %-26s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
+    if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 200; fi
+    tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
+    passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))
+done < <(programs)
+
+if [ $ran = 0 ]; then
+    echo "excon: no test program is named like: $*" >&2
+    exit 64
+fi
+sed 's/^/  skipped  /' "$scratch/skips"
+echo "excon: $passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]

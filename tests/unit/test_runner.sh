@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The test runner counts: passes, failures, skips with their reasons, and programs that end early, late or wrongly.
+set -uo pipefail
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+mkdir -p "$tree/tests/case"
+cp "$(dirname "$0")/../run.sh" "$tree/tests/run.sh"
+
+echo 1..9
+number=0
+check() { # NAME, LINE the output must hold, EXIT STATUS, SCRIPT that is the only test program
+    number=$((number + 1))
+    rm -f "$tree"/tests/case/*
+    printf '#!/bin/sh\n%s\n' "$4" >"$tree/tests/case/test_one.sh"
+    chmod +x "$tree/tests/case/test_one.sh"
+    output=$(TEST_TIMEOUT=1 "$tree/tests/run.sh" 2>&1)
+    status=$?
+    if [ $status = "$3" ] && grep -qxF "$2" <<<"$output" && [ "$(grep -c '^excon: ' <<<"$output")" = 1 ]; then
+        echo "ok $number - $1"
+    else
+        echo "not ok $number - $1"
+        printf '# status %s\n%s\n' "$status" "$output" | sed 's/^/# /'
+    fi
+}
+
+check passes 'excon: 2 passed, 0 failed, 0 skipped' 0 'echo 1..2; echo "ok 1 - a"; echo "ok 2 - b"'
+check failure 'excon: 1 passed, 1 failed, 0 skipped' 1 'echo 1..2; echo "ok 1 - a"; echo "not ok 2 - b"; exit 1'
+check early_end 'excon: 1 passed, 2 failed, 0 skipped' 1 'echo 1..3; echo "ok 1 - a"'
+check no_output 'excon: 0 passed, 1 failed, 0 skipped' 1 'exit 0'
+check crash_after_last 'excon: 1 passed, 1 failed, 0 skipped' 1 'echo 1..1; echo "ok 1 - a"; kill -SEGV $$'
+check wrong_status 'excon: 1 passed, 1 failed, 0 skipped' 1 'echo 1..1; echo "ok 1 - a"; exit 3'
+check timeout 'excon: 0 passed, 1 failed, 0 skipped' 1 'echo 1..1; sleep 30'
+check script_skip '  skipped  case/test_one.sh: gpu: none here' 0 'echo 1..1; echo "ok 1 - gpu # SKIP none here"'
+check cmocka_skip '  skipped  case/test_one.sh: gpu: none here' 0 \
+    'echo 1..1; echo "skipped: none here"; echo "not ok 1 # SKIP gpu"'
