@@ -18,11 +18,10 @@ static MPI_Datatype datatype(DType type) {
     }
 }
 
-static void all_gather_mpi(Comm *comm, const void *send, const int64_t *counts, size_t element_bytes, void *recv) {
-    double begin = MPI_Wtime();
+void comm_host_gather_rows(Comm *comm, const void *send, const int64_t *counts, size_t element_bytes, void *recv) {
     int *sizes = malloc(sizeof(int) * 2 * (size_t)comm->size);
     if (!sizes)
-        device_fatal(comm->device, STATUS_SYSTEM, "out of memory for %d ranks", comm->size);
+        comm_abort(comm, STATUS_SYSTEM);
     int *offsets = sizes + comm->size;
     int64_t at = 0;
     for (int r = 0; r < comm->size; r++) {
@@ -31,7 +30,7 @@ static void all_gather_mpi(Comm *comm, const void *send, const int64_t *counts, 
         at += counts[r];
     }
     if (at > INT32_MAX)
-        device_fatal(comm->device, STATUS_SYSTEM, "%lld rows in one gather are more than MPI can count", (long long)at);
+        comm_abort(comm, STATUS_SYSTEM);
     MPI_Datatype row;
     MPI_CHECK(comm, MPI_Type_contiguous((int)element_bytes, MPI_BYTE, &row));
     MPI_CHECK(comm, MPI_Type_commit(&row));
@@ -40,6 +39,11 @@ static void all_gather_mpi(Comm *comm, const void *send, const int64_t *counts, 
     MPI_CHECK(comm, MPI_Allgatherv(from, sizes[comm->rank], row, recv, sizes, offsets, row, MPI_COMM_WORLD));
     MPI_CHECK(comm, MPI_Type_free(&row));
     free(sizes);
+}
+
+static void all_gather_mpi(Comm *comm, const void *send, const int64_t *counts, size_t element_bytes, void *recv) {
+    double begin = MPI_Wtime();
+    comm_host_gather_rows(comm, send, counts, element_bytes, recv);
     comm->seconds += MPI_Wtime() - begin;
 }
 

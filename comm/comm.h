@@ -60,6 +60,8 @@ void comm_host_gather_i64(Comm *comm, const int64_t *mine, int n, int64_t *all /
 void comm_host_sum_f64(Comm *comm, double *values, int n);
 void comm_host_max_i64(Comm *comm, int64_t *values, int n);
 void comm_host_broadcast(Comm *comm, void *bytes, size_t size, int root);
+/* recv = concatenation in rank order of counts[r] elements of element_bytes; send may be its own slot of recv. */
+void comm_host_gather_rows(Comm *comm, const void *send, const int64_t *counts, size_t element_bytes, void *recv);
 void comm_barrier(Comm *comm);
 
 /* Agrees on a status: every rank returns the largest code of all, and, where it had none itself, the message of the
