@@ -17,6 +17,7 @@ typedef struct Command {
 } Command;
 
 static const Command commands[] = {
+    {"probe", command_probe, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
     {NULL, NULL, NULL},
 };
 
