@@ -190,5 +190,13 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB)
 	$(if $(Q),@echo '  LINK $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT) $(LIB) -lcmocka $(LDLIBS)
 
+# Preloaded by tests that make input/output fail; never linked.
+$(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  SO   $@')
+	$(Q)$(CC) -I. -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
+
+$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint: | $(BUILD)/tests/faults/fail_io.so
+
 .PRECIOUS: $(BUILD)/obj/%.o
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -2,8 +2,8 @@
  * DIR/manifest.json (atomically replaced). This room knows named tensors, not models.
  *
  * File step-NNNNNNNN.h5: float32 datasets at the names given (e.g. /model/encoder.conv1.weight,
- * /momentum/encoder.conv1.weight), attributes from CheckpointMeta on the root group. `last.h5` and `best.h5` are symbolic
- * links to one of them. All calls are for one process (rank 0) at a time. */
+ * /momentum/encoder.conv1.weight), attributes from CheckpointMeta on the root group. `last.h5` and `best.h5` are
+ * symbolic links to one of them. All calls are for one process (rank 0) at a time. */
 #ifndef EXCON_IO_CHECKPOINT_H
 #define EXCON_IO_CHECKPOINT_H
 
@@ -40,22 +40,28 @@ typedef struct CheckpointFile {
     int count;
 } CheckpointFile;
 
-/* Publishes a checkpoint, then prunes to the newest `keep` plus best plus `resumed_from` (step, -1: none). `is_best` moves
- * best.h5. STATUS_IO / STATUS_CANNOT_CREATE with the path and errno's text; older checkpoints are never harmed. */
-Status checkpoint_save(const char *dir, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, int keep,
-                       int is_best, int64_t resumed_from, Error *err);
+/* Publishes a checkpoint, then prunes to the newest `keep` (at least this one) plus best plus `resumed_from` (step, -1:
+ * none). `is_best` moves best.h5. Equal inputs give byte-equal files. Checkpoints of later steps belong to a future
+ * that was given up: they are renamed NAME.superseded first. STATUS_IO / STATUS_CANNOT_CREATE with the path and errno's
+ * text; older checkpoints are never harmed. */
+Status checkpoint_save(const char *dir, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count,
+                       int keep, int is_best, int64_t resumed_from, Error *err);
 
-/* Reads and checks one file (schema, ranks, sizes before allocating; no external links, no plugins; SHA-256 against the
- * manifest when it lists the file). STATUS_DATA when anything is off, STATUS_NO_INPUT when absent. */
+/* Reads and checks one file: SHA-256 against the manifest when that lists it, the file's own seal (a SHA-256 behind the
+ * HDF5 image) when it has one, then schema, ranks, sizes before allocating; no links, no filters, no plugins. A file
+ * without seal that no manifest lists is accepted on its structure alone. Tensors come in name order. STATUS_DATA when
+ * anything is off, STATUS_NO_INPUT when absent. */
 Status checkpoint_load(const char *path, CheckpointFile *out, Error *err);
 void checkpoint_free(CheckpointFile *file);
 
-/* Loads the newest valid checkpoint of DIR. Invalid ones are renamed to NAME.bad and named through `note` (one call each).
- * *found 0 when DIR holds no checkpoint at all; STATUS_DATA when it held some but none is valid. */
+/* Loads the newest valid checkpoint of DIR; only sealed or listed ones count. Invalid ones are renamed to NAME.bad and
+ * named through `note` (one call each, NULL: none); unreadable ones (EIO) are named and left. *found 0 when DIR holds
+ * no checkpoint at all; STATUS_DATA when it held some, .bad ones included, but none is valid. */
 Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
                               void (*note)(void *ctx, const char *text), void *note_ctx, Error *err);
 
-/* One SHA-256 (hex) over parameters, momentum, BN statistics and cursor, in name order, independent of HDF5's layout. */
+/* One SHA-256 (hex) over parameters, momentum, BN statistics and cursor, in name order, independent of HDF5's layout.
+ */
 Status checkpoint_digest(const CheckpointFile *file, char hex[65], Error *err);
 
 /* Tensor by name or NULL. */

@@ -1,0 +1,161 @@
+/* File image -> struct. The file is hostile until proven otherwise: only hard links, groups a few levels deep,
+ * contiguous unfiltered float32 datasets of rank <= 4 whose bytes are all in the file; sizes are added up and held
+ * against the file's before anything is allocated. */
+#include <hdf5_hl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/checkpoint/internal.h"
+
+enum { MAX_DEPTH = 4, NAME_BYTES = sizeof((CheckpointTensor *)0)->name };
+
+typedef struct Walk {
+    const char *path;
+    CheckpointFile *out;
+    int capacity;
+    uint64_t bytes_left; /* of the file, not yet claimed by a dataset */
+    int depth;
+    char prefix[NAME_BYTES]; /* "model/", "" at the root */
+    Status status;
+    Error *err;
+} Walk;
+
+static Status refuse(Walk *walk, const char *name, const char *why) {
+    return error_set(walk->err, STATUS_DATA, "%s: /%s%.150s %s", walk->path, walk->prefix, name, why);
+}
+
+/* Shape of a dataset and whether its bytes lie in the file, as plain numbers. */
+static Status check_dataset(Walk *walk, const char *name, hid_t data, CheckpointTensor *tensor, uint64_t *bytes) {
+    hid_t type = H5Dget_type(data), space = H5Dget_space(data), creation = H5Dget_create_plist(data);
+    Status status = STATUS_OK;
+    hsize_t extents[4] = {0};
+    if (type < 0 || space < 0 || creation < 0)
+        status = refuse(walk, name, "cannot be read");
+    else if (H5Tequal(type, H5T_IEEE_F32LE) <= 0)
+        status = refuse(walk, name, "is not of type float32");
+    else if (H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_nfilters(creation) != 0 ||
+             H5Pget_external_count(creation) != 0)
+        status = refuse(walk, name, "is not a plain contiguous dataset");
+    else if (H5Sget_simple_extent_type(space) == H5S_NULL || (tensor->rank = H5Sget_simple_extent_ndims(space)) < 0 ||
+             tensor->rank > 4)
+        status = refuse(walk, name, "has more than four dimensions or none that can be read");
+    else if (tensor->rank > 0 && H5Sget_simple_extent_dims(space, extents, NULL) != tensor->rank)
+        status = refuse(walk, name, "has a shape that cannot be read");
+    *bytes = sizeof(float);
+    for (int d = 0; status == STATUS_OK && d < tensor->rank; d++) {
+        if (extents[d] == 0 || extents[d] > walk->bytes_left / *bytes) {
+            status = refuse(walk, name, "has a shape larger than the file, or empty");
+            break;
+        }
+        *bytes *= extents[d];
+        tensor->shape[d] = (int64_t)extents[d];
+    }
+    if (status == STATUS_OK && (*bytes > walk->bytes_left || H5Dget_storage_size(data) != *bytes))
+        status = refuse(walk, name, "has fewer bytes in the file than its shape needs");
+    if (creation >= 0)
+        H5Pclose(creation);
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    return status;
+}
+
+static Status grow(Walk *walk) {
+    CheckpointFile *out = walk->out;
+    if (out->count < walk->capacity)
+        return STATUS_OK;
+    if (out->count >= CHECKPOINT_MAX_TENSORS)
+        return error_set(walk->err, STATUS_DATA, "%s holds more than %d tensors", walk->path, CHECKPOINT_MAX_TENSORS);
+    int capacity = walk->capacity ? 2 * walk->capacity : 64;
+    CheckpointTensor *larger = realloc(out->tensors, (size_t)capacity * sizeof *larger);
+    if (!larger)
+        return error_set(walk->err, STATUS_SYSTEM, "no memory to load %s", walk->path);
+    out->tensors = larger;
+    walk->capacity = capacity;
+    return STATUS_OK;
+}
+
+static Status read_dataset(Walk *walk, const char *name, hid_t data) {
+    uint64_t bytes;
+    CheckpointTensor tensor = {.rank = 0};
+    int n = snprintf(tensor.name, sizeof tensor.name, "%s%s", walk->prefix, name);
+    if (n < 0 || n >= NAME_BYTES)
+        return refuse(walk, name, "has too long a name");
+    RETURN_IF(check_dataset(walk, name, data, &tensor, &bytes));
+    RETURN_IF(grow(walk));
+    tensor.data = malloc(bytes);
+    if (!tensor.data)
+        return error_set(walk->err, STATUS_SYSTEM, "no memory to load %s: /%s has %llu bytes", walk->path, tensor.name,
+                         (unsigned long long)bytes);
+    if (H5Dread(data, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.data) < 0) {
+        free(tensor.data);
+        return refuse(walk, name, "cannot be read: the file is truncated or damaged");
+    }
+    walk->bytes_left -= bytes;
+    walk->out->tensors[walk->out->count++] = tensor;
+    return STATUS_OK;
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *ctx);
+
+static Status read_group(Walk *walk, const char *name, hid_t group) {
+    size_t length = strlen(walk->prefix);
+    int n = snprintf(walk->prefix + length, sizeof walk->prefix - length, "%s/", name);
+    if (walk->depth >= MAX_DEPTH || n < 0 || (size_t)n >= sizeof walk->prefix - length) {
+        walk->prefix[length] = 0;
+        return refuse(walk, name, "is nested too deeply");
+    }
+    walk->depth++;
+    herr_t result = H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, walk);
+    walk->depth--;
+    walk->prefix[length] = 0;
+    if (walk->status != STATUS_OK)
+        return walk->status;
+    return result < 0 ? refuse(walk, name, "cannot be listed: the file is damaged") : STATUS_OK;
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *ctx) {
+    Walk *walk = ctx;
+    if (info->type != H5L_TYPE_HARD) {
+        walk->status = refuse(walk, name, "is a soft or external link, which a checkpoint never has");
+        return -1;
+    }
+    hid_t object = H5Oopen(group, name, H5P_DEFAULT);
+    if (object < 0) {
+        walk->status = refuse(walk, name, "cannot be opened: the file is damaged");
+        return -1;
+    }
+    H5I_type_t kind = H5Iget_type(object);
+    Status status = kind == H5I_GROUP     ? read_group(walk, name, object)
+                    : kind == H5I_DATASET ? read_dataset(walk, name, object)
+                                          : refuse(walk, name, "is neither a group nor a dataset");
+    H5Oclose(object);
+    walk->status = status;
+    return status == STATUS_OK ? 0 : -1;
+}
+
+static Status decode(char *image, size_t size, const char *path, CheckpointFile *out, Error *err) {
+    hid_t file = H5LTopen_file_image(image, size, H5LT_FILE_IMAGE_DONT_COPY | H5LT_FILE_IMAGE_DONT_RELEASE);
+    if (file < 0)
+        return error_set(err, STATUS_DATA, "%s is not a complete HDF5 file: truncated or damaged", path);
+    Walk walk = {.path = path, .out = out, .bytes_left = size, .err = err};
+    Status status = checkpoint_read_meta(file, path, &out->meta, err);
+    if (status == STATUS_OK && H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &walk) < 0)
+        status = walk.status != STATUS_OK ? walk.status
+                                          : error_set(err, STATUS_DATA, "%s cannot be listed: it is damaged", path);
+    H5Fclose(file);
+    return status;
+}
+
+Status checkpoint_decode(char *image, size_t size, const char *path, CheckpointFile *out, Error *err) {
+    Status status;
+    *out = (CheckpointFile){0};
+    H5E_BEGIN_TRY {
+        status = decode(image, size, path, out, err);
+    }
+    H5E_END_TRY
+    if (status != STATUS_OK)
+        checkpoint_free(out);
+    return status;
+}

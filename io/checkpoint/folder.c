@@ -1,0 +1,143 @@
+/* Names in a checkpoint folder: step-NNNNNNNN.h5 (at least eight digits), their temporaries, and what was set aside. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint/internal.h"
+#include "io/files/files.h"
+
+enum { MIN_DIGITS = 8, MAX_DIGITS = 15, ASIDE_ATTEMPTS = 1000 };
+
+void checkpoint_name(char out[CHECKPOINT_NAME_BYTES], int64_t step) {
+    snprintf(out, CHECKPOINT_NAME_BYTES, "step-%08lld.h5", (long long)step);
+}
+
+/* Digits behind "step-" and what follows them; -1 when the name does not start so. */
+static int64_t parse_name(const char *name, const char **rest) {
+    if (strncmp(name, "step-", 5) != 0)
+        return -1;
+    size_t digits = strspn(name + 5, "0123456789");
+    if (digits < MIN_DIGITS || digits > MAX_DIGITS || (digits > MIN_DIGITS && name[5] == '0'))
+        return -1;
+    *rest = name + 5 + digits;
+    return strtoll(name + 5, NULL, 10);
+}
+
+int64_t checkpoint_name_step(const char *name) {
+    const char *rest;
+    int64_t step = parse_name(name, &rest);
+    return step >= 0 && strcmp(rest, ".h5") == 0 ? step : -1;
+}
+
+Status checkpoint_path(char out[PATH_MAX], const char *dir, const char *name, Error *err) {
+    int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
+    if (n < 0 || n >= PATH_MAX)
+        return error_set(err, STATUS_CANNOT_CREATE, "path too long: %.200s/%s: choose a shorter run.dir", dir, name);
+    return STATUS_OK;
+}
+
+static int by_value(const void *a, const void *b) {
+    const int64_t *left = a, *right = b;
+    return (*left > *right) - (*left < *right);
+}
+
+/* Makes room for one more element of a growing array; capacities are powers of two. */
+static int make_room(void **array, int count, size_t element) {
+    if (count & (count - 1))
+        return 1;
+    void *larger = realloc(*array, (size_t)(count ? 2 * count : 1) * element);
+    if (larger)
+        *array = larger;
+    return larger != NULL;
+}
+
+static int add_name(CheckpointList *list, const char *name) {
+    const char *rest;
+    int64_t step = parse_name(name, &rest);
+    if (step < 0)
+        return 1;
+    if (strcmp(rest, ".h5") == 0) {
+        if (!make_room((void **)&list->steps, list->count, sizeof *list->steps))
+            return 0;
+        list->steps[list->count++] = step;
+    } else if (strncmp(rest, ".h5.bad", 7) == 0) {
+        list->bad++;
+    } else if (strcmp(rest, ".h5.tmp") == 0) {
+        if (!make_room((void **)&list->leftovers, list->leftover_count, sizeof *list->leftovers))
+            return 0;
+        char *copy = strdup(name);
+        if (!copy)
+            return 0;
+        list->leftovers[list->leftover_count++] = copy;
+    }
+    return 1;
+}
+
+Status checkpoint_list(const char *dir, CheckpointList *out, Error *err) {
+    *out = (CheckpointList){0};
+    DIR *folder = opendir(dir);
+    if (!folder)
+        return errno == ENOENT ? STATUS_OK
+                               : error_set(err, STATUS_IO, "cannot list %s: %s: %s", dir, strerror(errno),
+                                           files_errno_advice(errno));
+    Status status = STATUS_OK;
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir(folder);
+        if (!entry) {
+            if (errno)
+                status = error_set(err, STATUS_IO, "cannot list %s: %s", dir, strerror(errno));
+            break;
+        }
+        if (!add_name(out, entry->d_name)) {
+            status = error_set(err, STATUS_SYSTEM, "no memory to list %s", dir);
+            break;
+        }
+    }
+    closedir(folder);
+    if (status != STATUS_OK)
+        checkpoint_list_free(out);
+    else if (out->count)
+        qsort(out->steps, (size_t)out->count, sizeof *out->steps, by_value);
+    return status;
+}
+
+void checkpoint_list_free(CheckpointList *list) {
+    for (int i = 0; i < list->leftover_count; i++)
+        free(list->leftovers[i]);
+    free(list->leftovers);
+    free(list->steps);
+    *list = (CheckpointList){0};
+}
+
+int64_t checkpoint_link_step(const char *dir, const char *name) {
+    char path[PATH_MAX], target[PATH_MAX];
+    if (checkpoint_path(path, dir, name, NULL) != STATUS_OK)
+        return -1;
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n <= 0 || !files_exists(path))
+        return -1;
+    target[n] = 0;
+    return checkpoint_name_step(target);
+}
+
+Status checkpoint_set_aside(const char *dir, const char *name, const char *suffix, char aside[PATH_MAX], Error *err) {
+    char path[PATH_MAX], number[16] = "";
+    RETURN_IF(checkpoint_path(path, dir, name, err));
+    for (int attempt = 2; attempt < ASIDE_ATTEMPTS; attempt++) {
+        int n = snprintf(aside, PATH_MAX, "%s.%s%s", path, suffix, number);
+        if (n < 0 || n >= PATH_MAX)
+            return error_set(err, STATUS_CANNOT_CREATE, "path too long: %.200s.%s", path, suffix);
+        if (!files_exists(aside)) {
+            if (rename(path, aside) != 0)
+                return error_set(err, files_errno_status(errno), "cannot rename %.400s to .%s: %s", path, suffix,
+                                 strerror(errno));
+            return files_sync_parent(path, err);
+        }
+        snprintf(number, sizeof number, ".%d", attempt);
+    }
+    return error_set(err, STATUS_CANNOT_CREATE, "too many files %s.%s: remove some", path, suffix);
+}
