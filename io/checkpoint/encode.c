@@ -77,35 +77,100 @@ static Status check_tensors(const CheckpointTensor *tensors, int count, Error *e
     return STATUS_OK;
 }
 
-static Status take_image(hid_t file, char **data, size_t *size, Error *err) {
-    ssize_t bytes = H5Fflush(file, H5F_SCOPE_GLOBAL) < 0 ? -1 : H5Fget_file_image(file, NULL, 0);
-    if (bytes <= 0)
-        return hdf5_failed("flush", err);
-    char *block = malloc((size_t)bytes + SEAL_BYTES);
-    if (!block || H5Fget_file_image(file, block, (size_t)bytes) != bytes) {
-        free(block);
-        return hdf5_failed("copy", err);
-    }
-    Status status = seal_write(block, (size_t)bytes, err);
-    if (status != STATUS_OK) {
-        free(block);
-        return status;
-    }
+/* The core driver's memory, which this file hands out and takes over when HDF5 closes the file: only then is the image
+ * complete. (H5Fget_file_image() clears a flag in the superblock and leaves its checksum wrong.) */
+typedef struct Memory {
+    void *block;
+    size_t size;
+} Memory;
+
+static void *memory_malloc(size_t size, H5FD_file_image_op_t op, void *ctx) {
+    Memory *memory = ctx;
+    (void)op;
+    memory->block = malloc(size);
+    memory->size = memory->block ? size : 0;
+    return memory->block;
+}
+
+static void *memory_realloc(void *block, size_t size, H5FD_file_image_op_t op, void *ctx) {
+    Memory *memory = ctx;
+    (void)op;
+    void *larger = realloc(block, size);
+    if (larger)
+        *memory = (Memory){larger, size};
+    return larger;
+}
+
+static void *memory_copy(void *to, const void *from, size_t size, H5FD_file_image_op_t op, void *ctx) {
+    (void)op;
+    (void)ctx;
+    return memcpy(to, from, size);
+}
+
+static herr_t memory_keep(void *block, H5FD_file_image_op_t op, void *ctx) {
+    (void)block;
+    (void)op;
+    (void)ctx;
+    return 0;
+}
+
+static void *context_share(void *ctx) {
+    return ctx;
+}
+
+static herr_t context_keep(void *ctx) {
+    (void)ctx;
+    return 0;
+}
+
+static int set_memory_driver(hid_t access, Memory *memory) {
+    H5FD_file_image_callbacks_t callbacks = {
+        .image_malloc = memory_malloc,
+        .image_memcpy = memory_copy,
+        .image_realloc = memory_realloc,
+        .image_free = memory_keep,
+        .udata_copy = context_share,
+        .udata_free = context_keep,
+        .udata = memory,
+    };
+    return access >= 0 && H5Pset_fapl_core(access, CORE_INCREMENT, 0) >= 0 &&
+           H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
+           H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0;
+}
+
+/* End of a closed image according to its version 2 superblock; 0 when that does not hold together. */
+static size_t image_end(const Memory *memory) {
+    enum { VERSION_AT = 8, OFFSET_BYTES_AT = 9, END_AT = 28 };
+    const unsigned char *bytes = memory->block;
+    uint64_t end;
+    if (memory->size < END_AT + sizeof end || bytes[VERSION_AT] != 2 || bytes[OFFSET_BYTES_AT] != sizeof end)
+        return 0;
+    memcpy(&end, bytes + END_AT, sizeof end);
+    return end <= memory->size ? end : 0;
+}
+
+/* Trims the memory to the image, adds the seal and hands it over. */
+static Status seal_image(Memory *memory, char **data, size_t *size, Error *err) {
+    size_t bytes = image_end(memory);
+    if (bytes == 0)
+        return hdf5_failed("finish", err);
+    char *block = realloc(memory->block, bytes + SEAL_BYTES);
+    if (!block)
+        return hdf5_failed("seal", err);
+    memory->block = block;
+    RETURN_IF(seal_write(block, bytes, err));
     *data = block;
-    *size = (size_t)bytes + SEAL_BYTES;
+    *size = bytes + SEAL_BYTES;
+    memory->block = NULL;
     return STATUS_OK;
 }
 
-static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, char **data, size_t *size,
-                     Error *err) {
+static Status write_all(hid_t file, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count,
+                        Error *err) {
     Status status;
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE), file = -1;
     hid_t groups = H5Pcreate(H5P_GROUP_CREATE), contiguous = H5Pcreate(H5P_DATASET_CREATE);
-    if (access < 0 || !timeless(creation) || !timeless(groups) || !timeless(contiguous) ||
-        H5Pset_fapl_core(access, CORE_INCREMENT, 0) < 0 ||
-        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) < 0 ||
-        H5Pset_layout(contiguous, H5D_CONTIGUOUS) < 0 || H5Pset_fill_time(contiguous, H5D_FILL_TIME_NEVER) < 0 ||
-        (file = H5Fcreate("checkpoint", H5F_ACC_TRUNC, creation, access)) < 0) {
+    if (!timeless(groups) || !timeless(contiguous) || H5Pset_layout(contiguous, H5D_CONTIGUOUS) < 0 ||
+        H5Pset_fill_time(contiguous, H5D_FILL_TIME_NEVER) < 0) {
         status = hdf5_failed("start", err);
         goto done;
     }
@@ -116,14 +181,35 @@ static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors
                                tensors[i].name);
             goto done;
         }
-    status = take_image(file, data, size, err);
 done:
-    if (file >= 0)
-        H5Fclose(file);
-    const hid_t properties[] = {access, creation, groups, contiguous};
-    for (int i = 0; i < 4; i++)
-        if (properties[i] >= 0)
-            H5Pclose(properties[i]);
+    if (groups >= 0)
+        H5Pclose(groups);
+    if (contiguous >= 0)
+        H5Pclose(contiguous);
+    return status;
+}
+
+static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, char **data, size_t *size,
+                     Error *err) {
+    Status status = STATUS_OK;
+    Memory memory = {NULL, 0};
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE), file = -1;
+    if (set_memory_driver(access, &memory) && timeless(creation))
+        file = H5Fcreate("checkpoint", H5F_ACC_TRUNC, creation, access);
+    if (file < 0) {
+        status = hdf5_failed("start", err);
+    } else {
+        status = write_all(file, meta, tensors, count, err);
+        if (H5Fclose(file) < 0 && status == STATUS_OK)
+            status = hdf5_failed("close", err);
+    }
+    if (status == STATUS_OK)
+        status = seal_image(&memory, data, size, err);
+    free(memory.block);
+    if (access >= 0)
+        H5Pclose(access);
+    if (creation >= 0)
+        H5Pclose(creation);
     return status;
 }
 

@@ -31,16 +31,18 @@ static int remove_one(const char *path, const struct stat *info, int kind, struc
 int folder_teardown(void **state) {
     Folder *folder = *state;
     int failed = nftw(folder->path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    for (int i = 0; i < folder->name_count; i++)
+        free(folder->names[i]);
+    free(folder->names);
     free(folder);
     return failed;
 }
 
-const char *folder_file(const Folder *folder, const char *name) {
-    static _Thread_local char names[8][PATH_MAX];
-    static _Thread_local unsigned turn;
-    char *out = names[turn++ % 8];
-    snprintf(out, sizeof names[0], "%s/%s", folder->path, name);
-    return out;
+const char *folder_file(Folder *folder, const char *name) {
+    folder->names = realloc(folder->names, (size_t)(folder->name_count + 1) * sizeof *folder->names);
+    if (!folder->names || asprintf(&folder->names[folder->name_count], "%s/%s", folder->path, name) < 0)
+        abort();
+    return folder->names[folder->name_count++];
 }
 
 static FILE *open_or_die(const char *path, const char *mode) {

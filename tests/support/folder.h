@@ -7,13 +7,15 @@
 
 typedef struct Folder {
     char path[PATH_MAX / 2];
+    char **names; /* what folder_file() gave out */
+    int name_count;
 } Folder;
 
 int folder_setup(void **state);
 int folder_teardown(void **state); /* removes everything below */
 
-/* PATH/NAME; the result is one of a few rotating buffers, valid for the next seven calls. */
-const char *folder_file(const Folder *folder, const char *name);
+/* PATH/NAME; the result belongs to the folder. */
+const char *folder_file(Folder *folder, const char *name);
 
 /* Plain libc reads and writes, apart from the code under test; abort on failure. Caller frees the result. */
 char *slurp(const char *path, size_t *size);
