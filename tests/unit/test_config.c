@@ -30,7 +30,7 @@ static Status load_text(Config *config, const char *text, Error *err) {
 }
 
 static void expect_ok(Config *config, const char *text) {
-    Error err = {STATUS_OK, ""};
+    Error err = {.code = STATUS_OK};
     if (load_text(config, text, &err) != STATUS_OK)
         fail_msg("refused: %s", err.message);
 }
@@ -38,7 +38,7 @@ static void expect_ok(Config *config, const char *text) {
 /* `place` is "line:col", or NULL when the message carries no place in the file. */
 static void expect_refused(const char *text, const char *place, const char *part) {
     Config config;
-    Error err = {STATUS_OK, ""};
+    Error err = {.code = STATUS_OK};
     char start[100];
     Status status = load_text(&config, text, &err);
     snprintf(start, sizeof start, "%s:%s: ", file, place ? place : "");
@@ -124,7 +124,7 @@ static void test_values(void **state) {
 static void test_sets(void **state) {
     (void)state;
     Config c;
-    Error err = {STATUS_OK, ""};
+    Error err = {.code = STATUS_OK};
     static char lr1[] = "optim.lr=0.3", lr2[] = "optim.lr=0.4", dir[] = "run.dir=a=b", profile[] = "profile=official";
     char *const sets[] = {lr1, profile, lr2, dir};
     const char *text = "optim:\n  lr: 0.2\nprofile: recommended\n";
@@ -153,7 +153,7 @@ static void test_set_mistakes(void **state) {
     write_file("data:\n  holdout: 0\n", 19);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Config c;
-        Error err = {STATUS_OK, ""};
+        Error err = {.code = STATUS_OK};
         char set[80];
         snprintf(set, sizeof set, "%s", cases[i].set);
         char *const sets[] = {set};
@@ -372,7 +372,7 @@ static void test_mutations(void **state) {
             }
         }
         Config c, again;
-        Error err = {STATUS_OK, ""};
+        Error err = {.code = STATUS_OK};
         write_file(text, size);
         Status status = config_load(&c, file, NULL, 0, &err);
         assert_true(status == STATUS_OK || status == STATUS_CONFIG);
@@ -485,7 +485,7 @@ static void test_shipped(void **state) {
     for (size_t i = 0; i < shipped.gl_pathc; i++) {
         static char text[1 << 16];
         Config c, uncommented;
-        Error err = {STATUS_OK, ""};
+        Error err = {.code = STATUS_OK};
         if (config_load(&c, shipped.gl_pathv[i], NULL, 0, &err) != STATUS_OK)
             fail_msg("%s", err.message);
         assert_true(c.run.dir[0] && c.data.dir[0]);
