@@ -73,8 +73,8 @@ typedef struct Note {
 
 /* Says what is wrong with a checkpoint and where it went. */
 static void report_bad(const Note *note, const char *dir, const char *name, const Error *why, int rename_it) {
-    char aside[PATH_MAX], text[2 * sizeof why->message + PATH_MAX];
-    Error renaming;
+    char aside[PATH_MAX], text[2 * sizeof why->message + PATH_MAX + 64];
+    Error renaming = {.code = STATUS_OK};
     if (!rename_it)
         snprintf(text, sizeof text, "%s; trying an older checkpoint", why->message);
     else if (checkpoint_set_aside(dir, name, "bad", aside, &renaming) == STATUS_OK)
@@ -118,7 +118,7 @@ Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
     Status status = STATUS_OK;
     int bad = list.bad, tried = list.count;
     for (int i = list.count; i-- > 0;) {
-        Error why = {STATUS_OK, ""};
+        Error why = {.code = STATUS_OK};
         status = load_step(dir, list.steps[i], out, &why);
         if (status == STATUS_OK) {
             *found = 1;

@@ -100,7 +100,7 @@ static uint32_t masked_crc(const void *data, size_t size) {
 static void write_out(Events *events) {
     if (events->used == 0)
         return;
-    Error err;
+    Error err = {.code = STATUS_OK};
     Status status = append_whole(events->fd, events->path, events->buffer, events->used, &events->end, &err);
     if (status != STATUS_OK && events->failed == STATUS_OK) {
         events->failed = status;
