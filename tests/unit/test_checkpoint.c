@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -306,29 +307,44 @@ static void test_truncation(void **state) {
     free(bytes);
 }
 
-/* Random bytes behind a sound superblock, without seal: HDF5 itself must find them. */
-static void test_unsealed_garbage(void **state) {
-    Error err;
-    size_t size;
-    assert_int_equal(save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(step_file(*state, "c", 9, ""), &size), *work = malloc(size);
-    const char *alone = folder_file(*state, "foreign.h5");
+/* Loads 500 files with random bytes behind a sound superblock; ends the process without HDF5's exit handler, which
+ * complains of memory the library itself loses on such files. */
+static void load_garbage(const char *bytes, size_t size, const char *path) {
     CheckpointFile file;
+    Error err;
+    char *work = malloc(size);
     uint64_t random = 7;
-    size -= 128;
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; work && i < 500; i++) {
         memcpy(work, bytes, size);
         for (int k = 0; k < 1 + i % 20; k++) {
             random = random * 6364136223846793005u + 1442695040888963407u;
             work[48 + (random >> 24) % (size - 48)] = (char)(random >> 56);
         }
-        spill(alone, work, size);
-        if (checkpoint_load(alone, &file, &err) == STATUS_OK)
+        spill(path, work, size);
+        if (checkpoint_load(path, &file, &err) == STATUS_OK)
             checkpoint_free(&file);
-        else
-            assert_non_null(strstr(err.message, alone));
+        else if (!strstr(err.message, path))
+            _exit(1);
     }
-    free(work);
+    _exit(work ? 0 : 2);
+}
+
+/* Without seal HDF5 itself must find the damage, and whatever it makes of it, the program survives. */
+static void test_unsealed_garbage(void **state) {
+    Error err;
+    size_t size;
+    int result;
+    assert_int_equal(save(folder_file(*state, "c"), 9, &err), STATUS_OK);
+    char *bytes = slurp(step_file(*state, "c", 9, ""), &size);
+    const char *path = folder_file(*state, "foreign.h5");
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        load_garbage(bytes, size - 128, path);
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
     free(bytes);
 }
 

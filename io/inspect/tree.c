@@ -1,0 +1,177 @@
+#include "io/inspect/tree.h"
+
+#include <errno.h>
+#include <hdf5.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_DEPTH = 8 };
+
+typedef struct Walk {
+    const char *path;
+    Status (*visit)(void *ctx, const TreeItem *item, Error *err);
+    void *ctx;
+    char prefix[512]; /* "model/", "" at the root */
+    int depth;
+    Status status;
+    Error *err;
+} Walk;
+
+static herr_t end_walk(Walk *walk, Status status) {
+    walk->status = status;
+    return status == STATUS_OK ? 0 : -1;
+}
+
+static void describe_type(hid_t type, char out[32]) {
+    int bits = (int)(8 * H5Tget_size(type));
+    switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+        snprintf(out, 32, "%sint%d", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", bits);
+        break;
+    case H5T_FLOAT:
+        snprintf(out, 32, "float%d", bits);
+        break;
+    case H5T_STRING:
+        snprintf(out, 32, "string");
+        break;
+    default:
+        snprintf(out, 32, "other");
+    }
+}
+
+static void describe_space(hid_t space, TreeItem *item) {
+    hsize_t extents[TREE_MAX_RANK];
+    int rank = H5Sget_simple_extent_ndims(space);
+    if (rank > 0 && rank <= TREE_MAX_RANK && H5Sget_simple_extent_dims(space, extents, NULL) == rank) {
+        item->rank = rank;
+        for (int d = 0; d < rank; d++)
+            item->shape[d] = (int64_t)extents[d];
+    }
+}
+
+/* Reads the values of a short attribute or dataset: up to TREE_MAX_VALUES numbers, or one fixed-length text. */
+static void read_values(hid_t object, hid_t type, hid_t space, TreeItem *item) {
+    hssize_t values = H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : H5Sget_simple_extent_npoints(space);
+    int attribute = item->kind == TREE_ATTRIBUTE;
+    H5T_class_t kind = H5Tget_class(type);
+    if ((kind == H5T_INTEGER || kind == H5T_FLOAT) && values >= 1 && values <= TREE_MAX_VALUES) {
+        herr_t result = attribute ? H5Aread(object, H5T_NATIVE_DOUBLE, item->numbers)
+                                  : H5Dread(object, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, item->numbers);
+        item->count = result < 0 ? 0 : (int)values;
+    } else if (kind == H5T_STRING && values == 1 && attribute && H5Tis_variable_str(type) == 0) {
+        hid_t memory = H5Tcopy(H5T_C_S1);
+        if (memory >= 0 && H5Tset_size(memory, sizeof item->text) >= 0)
+            item->is_text = H5Aread(object, memory, item->text) >= 0;
+        item->text[sizeof item->text - 1] = 0;
+        if (memory >= 0)
+            H5Tclose(memory);
+    }
+}
+
+static void describe(hid_t object, TreeItem *item) {
+    int attribute = item->kind == TREE_ATTRIBUTE;
+    hid_t type = attribute ? H5Aget_type(object) : H5Dget_type(object);
+    hid_t space = attribute ? H5Aget_space(object) : H5Dget_space(object);
+    hid_t creation = attribute ? -1 : H5Dget_create_plist(object);
+    if (type >= 0 && space >= 0) {
+        describe_type(type, item->type);
+        describe_space(space, item);
+        item->filters = creation >= 0 ? H5Pget_nfilters(creation) : 0;
+        item->stored_bytes = attribute ? 0 : (int64_t)H5Dget_storage_size(object);
+        if (creation < 0 || (item->filters == 0 && H5Pget_external_count(creation) == 0))
+            read_values(object, type, space, item);
+    }
+    if (type >= 0)
+        H5Tclose(type);
+    if (space >= 0)
+        H5Sclose(space);
+    if (creation >= 0)
+        H5Pclose(creation);
+}
+
+static herr_t visit_attribute(hid_t object, const char *name, const H5A_info_t *info, void *ctx) {
+    Walk *walk = ctx;
+    TreeItem item = {.kind = TREE_ATTRIBUTE};
+    (void)info;
+    size_t length = strlen(walk->prefix);
+    snprintf(item.path, sizeof item.path, "%.*s@%s", (int)(length ? length - 1 : 0), walk->prefix, name);
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute >= 0) {
+        describe(attribute, &item);
+        H5Aclose(attribute);
+    }
+    return end_walk(walk, walk->visit(walk->ctx, &item, walk->err));
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *ctx);
+
+/* The object's attributes and, of a group, its members, under prefix "NAME/". */
+static Status visit_below(Walk *walk, hid_t object, const char *name, int is_group) {
+    size_t length = strlen(walk->prefix);
+    int n = snprintf(walk->prefix + length, sizeof walk->prefix - length, "%s/", name);
+    Status status = STATUS_OK;
+    if (walk->depth >= MAX_DEPTH || n < 0 || (size_t)n >= sizeof walk->prefix - length) {
+        status = error_set(walk->err, STATUS_DATA, "%s is nested too deeply", walk->path);
+    } else {
+        walk->depth++;
+        herr_t result = H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, walk);
+        if (result >= 0 && is_group)
+            result = H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, walk);
+        walk->depth--;
+        status = walk->status;
+        if (result < 0 && status == STATUS_OK)
+            status = error_set(walk->err, STATUS_DATA, "%s: /%s%.100s cannot be read: the file is damaged", walk->path,
+                               walk->prefix, name);
+    }
+    walk->prefix[length] = 0;
+    return status;
+}
+
+static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, void *ctx) {
+    Walk *walk = ctx;
+    TreeItem item = {.kind = TREE_LINK};
+    snprintf(item.path, sizeof item.path, "%s%s", walk->prefix, name);
+    if (info->type != H5L_TYPE_HARD)
+        return end_walk(walk, walk->visit(walk->ctx, &item, walk->err));
+    hid_t object = H5Oopen(group, name, H5P_DEFAULT);
+    if (object < 0)
+        return end_walk(walk, error_set(walk->err, STATUS_DATA, "%s: /%s cannot be opened: the file is damaged",
+                                        walk->path, item.path));
+    H5I_type_t kind = H5Iget_type(object);
+    item.kind = kind == H5I_GROUP ? TREE_GROUP : kind == H5I_DATASET ? TREE_DATASET : TREE_OTHER;
+    if (kind == H5I_DATASET)
+        describe(object, &item);
+    Status status = walk->visit(walk->ctx, &item, walk->err);
+    if (status == STATUS_OK && kind != H5I_DATATYPE)
+        status = visit_below(walk, object, name, kind == H5I_GROUP);
+    H5Oclose(object);
+    return end_walk(walk, status);
+}
+
+Status tree_read(const char *path, Status (*visit)(void *ctx, const TreeItem *item, Error *err), void *ctx,
+                 Error *err) {
+    Walk walk = {.path = path, .visit = visit, .ctx = ctx, .err = err};
+    if (access(path, R_OK) != 0)
+        return error_set(err, STATUS_NO_INPUT, "cannot open %s: %s", path, strerror(errno));
+    Status status = STATUS_OK;
+    H5E_BEGIN_TRY {
+        hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+        hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
+        H5Pclose(access);
+        if (file < 0)
+            status = error_set(err, STATUS_DATA, "%s is not a complete HDF5 file: another format, truncated or damaged",
+                               path);
+        else {
+            if ((H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &walk) < 0 ||
+                 H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &walk) < 0) &&
+                walk.status == STATUS_OK)
+                walk.status = error_set(err, STATUS_DATA, "%s cannot be listed: the file is damaged", path);
+            status = walk.status;
+            H5Fclose(file);
+        }
+    }
+    H5E_END_TRY
+    return status;
+}
