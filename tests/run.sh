@@ -85,7 +85,7 @@ while IFS= read -r program; do
     fi
     if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
     printf '  %-26s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
-    if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 200; fi
+    if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 80; fi
     tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))
 done < <(programs)
