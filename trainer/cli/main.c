@@ -17,6 +17,8 @@ typedef struct Command {
 } Command;
 
 static const Command commands[] = {
+    {"inspect", command_inspect, "what a checkpoint, a shard or any HDF5 file holds"},
+    {"digest", command_digest, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
     {"probe", command_probe, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
     {NULL, NULL, NULL},
 };
