@@ -5,10 +5,13 @@
  * attributes schema, split, classes, mean, std. Ids are dense within a split and equal the storage position.
  * index.h5 holds class names, per-split counts, shard names, row counts and SHA-256 sums.
  *
- * The Debian HDF5 library is not thread-safe: after a loader is opened on a Dataset, only the loader's thread touches it. */
+ * The Debian HDF5 library is not thread-safe. Every call that reaches it through a Dataset takes the Dataset's gate, so
+ * loaders and callers on one Dataset exclude each other; other users of the library (checkpoints) must pause the
+ * loaders. */
 #ifndef EXCON_IO_DATASET_H
 #define EXCON_IO_DATASET_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include "kernels/base/status.h"
@@ -35,16 +38,24 @@ typedef struct Dataset {
     int shard_count[SPLIT_COUNT];
     ShardInfo *shards[SPLIT_COUNT]; /* [shard_count], in id order */
     int32_t *labels[SPLIT_COUNT];   /* [count], indexed by id, read when opened */
+    int has_boxes, has_masks;       /* every shard has them, or none */
+    char plan[65];                  /* SHA-256 of what was imported and how */
+    pthread_mutex_t *gate;          /* held around HDF5 calls */
 } Dataset;
 
-/* Opens and checks DIR/index.h5 and reads all labels (not the images). STATUS_NO_INPUT when DIR or the index is missing,
- * STATUS_DATA for anything foreign, truncated or inconsistent, naming the file. `verify` also checks every shard's
- * SHA-256. */
+enum { DATASET_MAX_SIDE = 4096, DATASET_MAX_CLASSES = 65536, DATASET_NAME_BYTES = 256 };
+
+/* "train", "val". */
+const char *split_name(Split split);
+
+/* Opens and checks DIR/index.h5 and reads all labels (not the images). STATUS_NO_INPUT when DIR or the index is
+ * missing, STATUS_DATA for anything foreign, truncated or inconsistent, naming the file. `verify` also checks every
+ * shard's SHA-256. */
 Status dataset_open(Dataset *dataset, const char *dir, int verify, Error *err);
 void dataset_close(Dataset *dataset);
 
-/* Reads rows [first, first+n) of one shard into images [n,H,W,3]; boxes [n,4] and masks [n,H,W] may be NULL and are zeroed
- * when the shard has none. STATUS_DATA names file and chunk. */
+/* Reads rows [first, first+n) of one shard into images [n,H,W,3]; boxes [n,4] and masks [n,H,W] may be NULL and are
+ * zeroed when the shard has none. STATUS_DATA names file and chunk. */
 Status dataset_read_rows(const Dataset *dataset, Split split, int shard, int64_t first, int64_t n, uint8_t *images,
                          int16_t *boxes, uint8_t *masks, Error *err);
 
@@ -54,7 +65,8 @@ Status dataset_select_classes(const Dataset *dataset, Split split, int classes, 
 
 /* Splits `ids` into train and validation parts, stratified: of each class round(fraction * n) samples, chosen by Philox
  * keyed with (seed, id), go to validation. Both outputs ascending, caller frees. */
-Status dataset_hold_out(const Dataset *dataset, Split split, const int64_t *ids, int64_t n, double fraction, uint64_t seed,
-                        int64_t **train_ids, int64_t *train_n, int64_t **val_ids, int64_t *val_n, Error *err);
+Status dataset_hold_out(const Dataset *dataset, Split split, const int64_t *ids, int64_t n, double fraction,
+                        uint64_t seed, int64_t **train_ids, int64_t *train_n, int64_t **val_ids, int64_t *val_n,
+                        Error *err);
 
 #endif

@@ -1,7 +1,11 @@
 /* Streaming loader: one thread reads this rank's share of every global batch ahead of the trainer, in bounded memory.
  *
- * The thread owns the HDF5 library while the loader is open (loader_pause() gives it back for checkpoints). Errors travel
- * with the batch they belong to. */
+ * Stream mode keeps the most recently used chunks within cache_bytes: choose it so that a shuffle window fits
+ * (window * chunk rows * image bytes), else chunks are read several times over. Every rank reads every chunk of a
+ * window, because its rows are spread over it. Memory mode reads each chunk once and keeps the selected rows.
+ *
+ * HDF5 is called by the thread only (loader_pause() gives the library back, for checkpoints); loaders on one Dataset
+ * exclude each other. Errors travel with the batch they belong to. */
 #ifndef EXCON_IO_LOADER_H
 #define EXCON_IO_LOADER_H
 
@@ -19,40 +23,47 @@ typedef struct LoaderConfig {
     int shuffle;
     int64_t batch; /* global */
     int rank, size;
-    int prefetch;          /* batches read ahead, >= 1 */
-    int64_t cache_bytes;   /* bound on cached chunks in stream mode */
-    int want_masks;        /* also deliver boxes and masks (evaluation of explanations) */
+    int prefetch;        /* batches read ahead, >= 1 */
+    int64_t cache_bytes; /* bound on cached chunks in stream mode */
+    int want_masks;      /* also deliver boxes and masks (evaluation of explanations) */
 } LoaderConfig;
 
 /* This rank's part of one global batch. Memory belongs to the loader until loader_release(). */
 typedef struct Batch {
-    int64_t rows;        /* this rank's rows; may be 0 */
-    int64_t global_rows; /* of all ranks; smaller than `batch` in the last one of an epoch */
-    int64_t global_first; /* position in the epoch's order of the global batch's first sample */
-    const uint8_t *images;  /* [rows,H,W,3] */
-    const int32_t *labels;  /* [rows] */
-    const int64_t *ids;     /* [rows] */
-    const int16_t *boxes;   /* [rows,4] or NULL */
-    const uint8_t *masks;   /* [rows,H,W] or NULL */
+    int64_t rows;          /* this rank's rows; may be 0 */
+    int64_t global_rows;   /* of all ranks; smaller than `batch` in the last one of an epoch */
+    int64_t global_first;  /* position in the epoch's order of the global batch's first sample */
+    const uint8_t *images; /* [rows,H,W,3] */
+    const int32_t *labels; /* [rows] */
+    const int64_t *ids;    /* [rows] */
+    const int16_t *boxes;  /* [rows,4] or NULL */
+    const uint8_t *masks;  /* [rows,H,W] or NULL */
     int slot;
 } Batch;
 
 typedef struct Loader Loader;
 
 Status loader_open(Loader **out, const LoaderConfig *config, Error *err);
-/* Starts `epoch` at global batch `first_batch` (mid-epoch resume). Drops what was prefetched before. */
+/* Starts `epoch` (from 1) at global batch `first_batch` (mid-epoch resume). Drops what was prefetched before;
+ * batches still held stay valid until released. */
 Status loader_start_epoch(Loader *loader, uint32_t epoch, int64_t first_batch, Error *err);
 /* Batches of an epoch: ceil(n / batch). */
 int64_t loader_batches(const Loader *loader);
-/* Next batch in order; waits for the thread. STATUS_DATA when a shard is damaged. Sets *done at the end of the epoch. */
+/* Next batch in order; waits for the thread. *done is 1, and no batch is given, after the epoch's last one. STATUS_DATA
+ * when a shard is damaged (again at every further call until the next epoch is started); STATUS_INTERNAL before the
+ * first epoch or when the caller holds every slot (prefetch + 1 batches). */
 Status loader_next(Loader *loader, Batch *batch, int *done, Error *err);
 void loader_release(Loader *loader, const Batch *batch);
-/* Between pause and resume the thread makes no HDF5 call: the caller may. */
+/* Between pause and resume (they nest) the thread makes no HDF5 call: the caller may, but must not wait for a batch.
+ * loader_pause() waits for a chunk
+ * that is being read. */
 void loader_pause(Loader *loader);
 void loader_resume(Loader *loader);
 /* Seconds loader_next() spent waiting since the last call. */
 double loader_wait_seconds(Loader *loader);
+/* Upper bound of what the loader allocates, in bytes: slots, order and cache, or the whole selection in memory mode. */
 int64_t loader_memory_bytes(const Loader *loader);
+/* At any moment, while the thread reads or waits. NULL is allowed. */
 void loader_close(Loader *loader);
 
 #endif

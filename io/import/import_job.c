@@ -1,0 +1,298 @@
+/* The shared part of every import. See import_job.h. */
+#include "io/import/import_job.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/dataset/index.h"
+#include "io/dataset/shard.h"
+#include "io/files/files.h"
+#include "io/loader/order.h"
+
+enum { DEFAULT_SHARD_ROWS = 8192, DEFAULT_CHUNK_ROWS = 64, SHARD_BYTES = 128 << 20, PARTIAL_LIMIT = 4 << 20 };
+static const uint64_t STORAGE_SEED = 20211129;
+
+typedef struct Job {
+    const ImportSource *source;
+    const ImportOptions *options;
+    Dataset dataset; /* being made: shards are added as they finish; class_names borrowed */
+    int64_t shard_rows, chunk_rows, done, total;
+    int threads;
+    char *finished; /* text of import.partial below its first line */
+    size_t finished_size;
+    double start, reported;
+    uint8_t *images, *masks;
+    int16_t *boxes;
+    int32_t *labels;
+} Job;
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void report(Job *job, const char *stage, int64_t done, int always) {
+    double seconds = now() - job->start;
+    if (!job->options->progress || (!always && seconds - job->reported < 0.2))
+        return;
+    job->reported = seconds;
+    job->options->progress(job->options->progress_ctx, stage, done, job->total, seconds);
+}
+
+static void choose_rows(Job *job) {
+    const int64_t image_bytes = (int64_t)job->source->height * job->source->width * 3;
+    int64_t rows = job->options->shard_rows > 0 ? job->options->shard_rows : DEFAULT_SHARD_ROWS;
+    job->chunk_rows = job->options->chunk_rows > 0 ? job->options->chunk_rows : DEFAULT_CHUNK_ROWS;
+    if (job->options->shard_rows <= 0 && rows * image_bytes > SHARD_BYTES)
+        rows = SHARD_BYTES / image_bytes;
+    job->shard_rows = (rows + job->chunk_rows - 1) / job->chunk_rows * job->chunk_rows;
+}
+
+/* The source's plan and the storage parameters, hashed. */
+static void hash_plan(Job *job) {
+    char text[256];
+    int n =
+        snprintf(text, sizeof text, "%s schema %d rows %lld chunk %lld seed %llu", job->source->plan, DATASET_SCHEMA,
+                 (long long)job->shard_rows, (long long)job->chunk_rows, (unsigned long long)STORAGE_SEED);
+    sha256_of(text, (size_t)n, job->dataset.plan);
+}
+
+static Status fill_dataset(Job *job, const char *dst, Error *err) {
+    const ImportSource *source = job->source;
+    Dataset *dataset = &job->dataset;
+    if (strlen(dst) >= sizeof dataset->dir)
+        return error_set(err, STATUS_CANNOT_CREATE, "%s: path too long", dst);
+    snprintf(dataset->dir, sizeof dataset->dir, "%s", dst);
+    snprintf(dataset->kind, sizeof dataset->kind, "%s", source->kind);
+    dataset->classes = source->classes;
+    dataset->height = source->height;
+    dataset->width = source->width;
+    memcpy(dataset->mean, source->mean, sizeof dataset->mean);
+    memcpy(dataset->std, source->std, sizeof dataset->std);
+    dataset->class_names = source->class_names;
+    dataset->has_boxes = source->has_boxes;
+    dataset->has_masks = source->has_masks;
+    dataset->gate = malloc(sizeof *dataset->gate);
+    if (!dataset->gate)
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    pthread_mutex_init(dataset->gate, NULL);
+    for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++) {
+        int64_t shards = (source->count[split] + job->shard_rows - 1) / job->shard_rows;
+        dataset->count[split] = source->count[split];
+        dataset->shard_count[split] = (int)shards;
+        dataset->shards[split] = calloc((size_t)shards + 1, sizeof *dataset->shards[split]);
+        if (!dataset->shards[split])
+            return error_set(err, STATUS_SYSTEM, "out of memory");
+        for (int s = 0; s < (int)shards; s++) {
+            ShardInfo *info = &dataset->shards[split][s];
+            index_shard_name(split, s, info->file);
+            info->first = s * job->shard_rows;
+            info->rows = source->count[split] - info->first;
+            info->rows = info->rows < job->shard_rows ? info->rows : job->shard_rows;
+            info->chunk_rows = (int32_t)(job->chunk_rows < info->rows ? job->chunk_rows : info->rows);
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status allocate_rows(Job *job, Error *err) {
+    const size_t rows = (size_t)job->shard_rows, pixels = (size_t)job->source->height * (size_t)job->source->width;
+    job->images = malloc(rows * pixels * 3);
+    job->labels = malloc(rows * sizeof *job->labels);
+    job->boxes = job->source->has_boxes ? malloc(rows * 4 * sizeof *job->boxes) : NULL;
+    job->masks = job->source->has_masks ? malloc(rows * pixels) : NULL;
+    if (!job->images || !job->labels || (job->source->has_boxes && !job->boxes) ||
+        (job->source->has_masks && !job->masks))
+        return error_set(err, STATUS_SYSTEM, "out of memory for a shard of %zu rows", rows);
+    return STATUS_OK;
+}
+
+static void free_job(Job *job) {
+    free(job->images);
+    free(job->labels);
+    free(job->boxes);
+    free(job->masks);
+    free(job->finished);
+    job->dataset.class_names = NULL;
+    dataset_close(&job->dataset);
+}
+
+/* ---- the list of finished shards ---- */
+
+static void partial_path(const Job *job, char path[1100]) {
+    snprintf(path, 1100, "%s/import.partial", job->dataset.dir);
+}
+
+/* Reads the list of an earlier run; it is dropped when its plan is another one. */
+static Status read_partial(Job *job, Error *err) {
+    char path[1100];
+    partial_path(job, path);
+    if (job->finished || !files_exists(path))
+        return STATUS_OK;
+    RETURN_IF(files_read(path, PARTIAL_LIMIT, &job->finished, &job->finished_size, err));
+    char *end = strchr(job->finished, '\n');
+    if (!end || (size_t)(end - job->finished) != strlen(job->dataset.plan) ||
+        strncmp(job->finished, job->dataset.plan, strlen(job->dataset.plan)) != 0)
+        job->finished_size = 0;
+    return STATUS_OK;
+}
+
+/* 1 when the list has this shard and the file still has the listed hash. */
+static int shard_is_finished(const Job *job, ShardInfo *info) {
+    char path[1100], hash[65], line[160];
+    if (job->finished_size == 0)
+        return 0;
+    snprintf(path, sizeof path, "%s/%s", job->dataset.dir, info->file);
+    if (!files_exists(path) || sha256_of_file(path, hash, NULL) != STATUS_OK)
+        return 0;
+    snprintf(line, sizeof line, "\n%s %s\n", info->file, hash);
+    if (!strstr(job->finished, line))
+        return 0;
+    memcpy(info->sha256, hash, sizeof info->sha256);
+    return 1;
+}
+
+static Status add_to_partial(Job *job, const ShardInfo *info, Error *err) {
+    char path[1100];
+    size_t size = job->finished_size, room = size + 256;
+    char *text = realloc(job->finished, room);
+    if (!text)
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    job->finished = text;
+    if (size == 0)
+        size = (size_t)snprintf(text, room, "%s\n", job->dataset.plan);
+    size += (size_t)snprintf(text + size, room - size, "%s %s\n", info->file, info->sha256);
+    job->finished_size = size;
+    partial_path(job, path);
+    return files_write_atomic(path, text, size, 0, err);
+}
+
+/* ---- making shards ---- */
+
+/* Samples [begin, end) of the shard, decoded by all threads; the failure with the lowest row is reported. */
+static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t begin, int64_t end, Error *err) {
+    const int64_t pixels = (int64_t)job->source->height * job->source->width;
+    Status status = STATUS_OK;
+    int64_t failed_row = end;
+#pragma omp parallel for schedule(dynamic, 16) num_threads(job->threads)
+    for (int64_t row = begin; row < end; row++) {
+        Error own = {STATUS_OK, ""};
+        ImportSample out = {job->images + row * pixels * 3, job->labels + row, job->boxes ? job->boxes + row * 4 : NULL,
+                            job->masks ? job->masks + row * pixels : NULL};
+        Status result = job->source->sample(job->source->ctx, split, sources[row], &out, &own);
+        if (result == STATUS_OK)
+            continue;
+#pragma omp critical(import_failure)
+        if (row < failed_row) {
+            failed_row = row;
+            status = result;
+            if (err)
+                *err = own;
+        }
+    }
+    return status;
+}
+
+static Status make_shard(Job *job, Split split, ShardInfo *info, const int64_t *sources, Error *err) {
+    enum { STRIDE = 1024 };
+    for (int64_t begin = 0; begin < info->rows; begin += STRIDE) {
+        int64_t end = begin + STRIDE < info->rows ? begin + STRIDE : info->rows;
+        RETURN_IF(make_rows(job, split, sources, begin, end, err));
+        report(job, split_name(split), job->done + end, 0);
+    }
+    ShardRows rows = {job->images, job->labels, job->boxes, job->masks};
+    RETURN_IF(shard_write(&job->dataset, split, info, &rows, err));
+    return add_to_partial(job, info, err);
+}
+
+static Status make_split(Job *job, Split split, Error *err) {
+    const int64_t n = job->source->count[split];
+    int64_t *sources = malloc(((size_t)n + 1) * sizeof *sources);
+    if (!sources)
+        return error_set(err, STATUS_SYSTEM, "out of memory for %lld samples", (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        sources[i] = i;
+    PhiloxReader reader = philox_reader(STORAGE_SEED, PHILOX_IMPORT, (uint64_t)split, 0);
+    order_shuffle(&reader, sources, n);
+    Status status = STATUS_OK;
+    for (int s = 0; s < job->dataset.shard_count[split] && status == STATUS_OK; s++) {
+        ShardInfo *info = &job->dataset.shards[split][s];
+        if (!shard_is_finished(job, info))
+            status = make_shard(job, split, info, sources + info->first, err);
+        job->done += info->rows;
+    }
+    free(sources);
+    return status;
+}
+
+/* Turns the index of a damaged dataset of the same plan back into a list of finished shards, so that only what is
+ * damaged is made again. */
+static Status reopen(Job *job, const Dataset *old, const char *index_path, Error *err) {
+    Status status = STATUS_OK;
+    for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++)
+        for (int s = 0; s < old->shard_count[split] && status == STATUS_OK; s++)
+            status = add_to_partial(job, &old->shards[split][s], err);
+    if (status == STATUS_OK && unlink(index_path) != 0)
+        status =
+            error_set(err, STATUS_CANNOT_CREATE, "%s: belongs to a damaged dataset, and cannot be removed", index_path);
+    return status;
+}
+
+/* DST may be absent, empty, an unfinished import, or this very dataset (then *complete is 1 when it is sound). */
+static Status check_destination(Job *job, int *complete, Error *err) {
+    char path[1100];
+    Dataset old, checked;
+    *complete = 0;
+    RETURN_IF(files_make_dirs(job->dataset.dir, err));
+    snprintf(path, sizeof path, "%s/index.h5", job->dataset.dir);
+    if (!files_exists(path))
+        return STATUS_OK;
+    memset(&old, 0, sizeof old);
+    snprintf(old.dir, sizeof old.dir, "%s", job->dataset.dir);
+    int readable = index_read(&old, NULL) == STATUS_OK;
+    int same = readable && strcmp(old.plan, job->dataset.plan) == 0;
+    Status status = STATUS_OK;
+    if (!same)
+        status = error_set(err, STATUS_CANNOT_CREATE,
+                           "%s: already holds %s; import into an empty folder, or delete this one first",
+                           job->dataset.dir, readable ? "another dataset" : "an index.h5 that cannot be read");
+    else if (dataset_open(&checked, job->dataset.dir, 1, NULL) == STATUS_OK) {
+        *complete = 1;
+        dataset_close(&checked);
+    } else
+        status = reopen(job, &old, path, err);
+    dataset_close(&old);
+    return status;
+}
+
+Status import_run(const ImportSource *source, const char *dst, const ImportOptions *options, Error *err) {
+    static const ImportOptions defaults = {0};
+    Job job = {.source = source, .options = options ? options : &defaults, .start = now()};
+    char path[1100];
+    int complete = 0;
+    job.threads = job.options->threads > 0 ? job.options->threads : omp_get_num_procs();
+    job.total = source->count[SPLIT_TRAIN] + source->count[SPLIT_VAL];
+    choose_rows(&job);
+    hash_plan(&job);
+    Status status;
+    GOTO_IF(fill_dataset(&job, dst, err), done);
+    GOTO_IF(check_destination(&job, &complete, err), done);
+    if (!complete) {
+        GOTO_IF(allocate_rows(&job, err), done);
+        GOTO_IF(read_partial(&job, err), done);
+        GOTO_IF(make_split(&job, SPLIT_TRAIN, err), done);
+        GOTO_IF(make_split(&job, SPLIT_VAL, err), done);
+        GOTO_IF(index_write(&job.dataset, err), done);
+        partial_path(&job, path);
+        unlink(path);
+    }
+    report(&job, "done", job.total, 1);
+done:
+    free_job(&job);
+    return status;
+}

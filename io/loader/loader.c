@@ -1,0 +1,371 @@
+/* The loader's thread and its ring of slots.
+ *
+ * A slot is FREE, FILLING (the thread's), READY, or HELD (the caller's). `lock` guards everything but the contents of
+ * slots, the order and the row store: those belong to the thread, a slot's contents to whoever has it. A new epoch
+ * raises `generation`; the thread drops the slot it was filling when it sees that. */
+#include "io/loader/loader.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "io/loader/row_store.h"
+
+typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
+
+typedef struct Slot {
+    SlotState state;
+    int64_t number; /* global batch of the epoch */
+    Batch batch;
+    uint8_t *images, *masks;
+    int32_t *labels;
+    int64_t *ids;
+    int16_t *boxes;
+    Status status;
+    Error error;
+} Slot;
+
+struct Loader {
+    LoaderConfig config;
+    int64_t batches, image_bytes, mask_bytes;
+    RowStore *store;
+    int64_t *order; /* [n] */
+    Slot *slots;
+    int slot_count;
+    pthread_t thread;
+    int thread_started;
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* to the thread: a free slot, a new epoch, resume, stop */
+    pthread_cond_t ready; /* to the caller: a slot is ready, the thread left HDF5 */
+    int stop, paused, reading;
+    uint64_t generation; /* 0: no epoch yet */
+    uint32_t epoch;
+    int64_t first_batch, next; /* where the epoch starts; the batch loader_next() gives next */
+    double waited;
+};
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* ---- the thread ---- */
+
+/* Waits until HDF5 may be called; 0 when the batch is no longer wanted. */
+static int enter_reading(Loader *loader, uint64_t generation) {
+    pthread_mutex_lock(&loader->lock);
+    while (loader->paused && !loader->stop && loader->generation == generation)
+        pthread_cond_wait(&loader->work, &loader->lock);
+    const int wanted = !loader->stop && loader->generation == generation;
+    loader->reading = wanted;
+    pthread_mutex_unlock(&loader->lock);
+    return wanted;
+}
+
+static void leave_reading(Loader *loader) {
+    pthread_mutex_lock(&loader->lock);
+    loader->reading = 0;
+    pthread_cond_broadcast(&loader->ready);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+/* Fills row r of the slot; 0 when the batch is no longer wanted. */
+static int fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t generation) {
+    uint8_t *image = slot->images + r * loader->image_bytes;
+    int16_t *box = slot->boxes ? slot->boxes + r * 4 : NULL;
+    uint8_t *mask = slot->masks ? slot->masks + r * loader->mask_bytes : NULL;
+    slot->ids[r] = id;
+    slot->labels[r] = loader->config.dataset->labels[loader->config.split][id];
+    if (row_store_get(loader->store, id, image, box, mask))
+        return 1;
+    if (!enter_reading(loader, generation))
+        return 0;
+    slot->status = row_store_load(loader->store, id, &slot->error);
+    leave_reading(loader);
+    if (slot->status == STATUS_OK)
+        row_store_get(loader->store, id, image, box, mask);
+    return 1;
+}
+
+/* This rank's rows of global batch `number`; 0 when it is no longer wanted. */
+static int fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t generation) {
+    const LoaderConfig *config = &loader->config;
+    const int64_t first = number * config->batch, left = config->layout.n - first;
+    const int64_t global = left < config->batch ? left : config->batch;
+    int64_t own_first, own_rows;
+    order_share(global, config->rank, config->size, &own_first, &own_rows);
+    slot->number = number;
+    slot->status = STATUS_OK;
+    slot->batch = (Batch){.rows = own_rows,
+                          .global_rows = global,
+                          .global_first = first,
+                          .images = slot->images,
+                          .labels = slot->labels,
+                          .ids = slot->ids,
+                          .boxes = slot->boxes,
+                          .masks = slot->masks,
+                          .slot = (int)(slot - loader->slots)};
+    for (int64_t r = 0; r < own_rows && slot->status == STATUS_OK; r++)
+        if (!fill_row(loader, slot, r, loader->order[first + own_first + r], generation))
+            return 0;
+    return 1;
+}
+
+static Slot *free_slot(Loader *loader) {
+    for (int s = 0; s < loader->slot_count; s++)
+        if (loader->slots[s].state == SLOT_FREE)
+            return &loader->slots[s];
+    return NULL;
+}
+
+static void *run(void *argument) {
+    Loader *loader = argument;
+    uint64_t generation = 0;
+    int64_t number = 0;
+    Status order_status = STATUS_OK;
+    pthread_mutex_lock(&loader->lock);
+    while (!loader->stop) {
+        Slot *slot = free_slot(loader);
+        if (generation == loader->generation && (generation == 0 || number >= loader->batches || !slot)) {
+            pthread_cond_wait(&loader->work, &loader->lock);
+            continue;
+        }
+        if (generation != loader->generation) {
+            generation = loader->generation;
+            number = loader->first_batch;
+            const uint32_t epoch = loader->epoch;
+            pthread_mutex_unlock(&loader->lock);
+            order_status =
+                order_fill(&loader->config.layout, loader->config.seed, epoch, loader->config.shuffle, loader->order);
+            pthread_mutex_lock(&loader->lock);
+            continue;
+        }
+        slot->state = SLOT_FILLING;
+        pthread_mutex_unlock(&loader->lock);
+        int wanted = 1;
+        if (order_status == STATUS_OK)
+            wanted = fill_slot(loader, slot, number, generation);
+        else {
+            slot->number = number;
+            slot->status = error_set(&slot->error, order_status, "out of memory for the sample order");
+        }
+        pthread_mutex_lock(&loader->lock);
+        wanted = wanted && loader->generation == generation;
+        slot->state = wanted ? SLOT_READY : SLOT_FREE;
+        number = slot->status == STATUS_OK ? number + 1 : loader->batches;
+        pthread_cond_broadcast(&loader->ready);
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return NULL;
+}
+
+/* ---- the caller ---- */
+
+static Status check_config(const LoaderConfig *config, Error *err) {
+    if (config->batch < 1 || config->size < 1 || config->rank < 0 || config->rank >= config->size ||
+        config->prefetch < 1)
+        return error_set(err, STATUS_INTERNAL, "loader: batch %lld, rank %d of %d, prefetch %d",
+                         (long long)config->batch, config->rank, config->size, config->prefetch);
+    for (int64_t i = 0; i < config->layout.n; i++)
+        if (config->layout.ids[i] < (i > 0 ? config->layout.ids[i - 1] + 1 : 0) ||
+            config->layout.ids[i] >= config->dataset->count[config->split])
+            return error_set(err, STATUS_INTERNAL, "loader: sample ids are not ascending, or outside the split");
+    return STATUS_OK;
+}
+
+static Status allocate(Loader *loader, Error *err) {
+    const LoaderConfig *config = &loader->config;
+    int64_t first, rows;
+    order_share(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
+    const size_t count = (size_t)(rows > 0 ? rows : 1);
+    loader->slot_count = config->prefetch + 1;
+    loader->order = malloc(((size_t)config->layout.n + 1) * sizeof *loader->order);
+    loader->slots = calloc((size_t)loader->slot_count, sizeof *loader->slots);
+    int good = loader->order && loader->slots;
+    for (int s = 0; good && s < loader->slot_count; s++) {
+        Slot *slot = &loader->slots[s];
+        slot->images = malloc(count * (size_t)loader->image_bytes);
+        slot->labels = malloc(count * sizeof *slot->labels);
+        slot->ids = malloc(count * sizeof *slot->ids);
+        slot->boxes = config->want_masks ? malloc(count * 4 * sizeof *slot->boxes) : NULL;
+        slot->masks = config->want_masks ? malloc(count * (size_t)loader->mask_bytes) : NULL;
+        good = slot->images && slot->labels && slot->ids && (!config->want_masks || (slot->boxes && slot->masks));
+    }
+    return good ? STATUS_OK
+                : error_set(err, STATUS_SYSTEM, "out of memory for %d batches of %lld rows", loader->slot_count,
+                            (long long)rows);
+}
+
+Status loader_open(Loader **out, const LoaderConfig *config, Error *err) {
+    *out = NULL;
+    RETURN_IF(check_config(config, err));
+    Loader *loader = calloc(1, sizeof *loader);
+    if (!loader)
+        return error_set(err, STATUS_SYSTEM, "out of memory for the loader");
+    loader->config = *config;
+    loader->batches = (config->layout.n + config->batch - 1) / config->batch;
+    loader->mask_bytes = (int64_t)config->dataset->height * config->dataset->width;
+    loader->image_bytes = 3 * loader->mask_bytes;
+    pthread_mutex_init(&loader->lock, NULL);
+    pthread_cond_init(&loader->work, NULL);
+    pthread_cond_init(&loader->ready, NULL);
+    Status status = allocate(loader, err);
+    if (status == STATUS_OK)
+        status = row_store_open(&loader->store, config->dataset, config->split, config->layout.ids, config->layout.n,
+                                config->mode == LOADER_MEMORY, config->cache_bytes, config->want_masks, err);
+    if (status == STATUS_OK) {
+        loader->thread_started = pthread_create(&loader->thread, NULL, run, loader) == 0;
+        if (!loader->thread_started)
+            status = error_set(err, STATUS_SYSTEM, "the loader's thread cannot be started");
+    }
+    if (status != STATUS_OK) {
+        loader_close(loader);
+        return status;
+    }
+    *out = loader;
+    return STATUS_OK;
+}
+
+Status loader_start_epoch(Loader *loader, uint32_t epoch, int64_t first_batch, Error *err) {
+    if (first_batch < 0 || first_batch > loader->batches)
+        return error_set(err, STATUS_DATA,
+                         "batch %lld of an epoch of %lld: the checkpoint belongs to another dataset or batch size",
+                         (long long)first_batch, (long long)loader->batches);
+    pthread_mutex_lock(&loader->lock);
+    loader->generation++;
+    loader->epoch = epoch;
+    loader->first_batch = loader->next = first_batch;
+    for (int s = 0; s < loader->slot_count; s++)
+        if (loader->slots[s].state == SLOT_READY)
+            loader->slots[s].state = SLOT_FREE;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+    return STATUS_OK;
+}
+
+int64_t loader_batches(const Loader *loader) {
+    return loader->batches;
+}
+
+/* The slot of the next batch when it is ready; *held counts the caller's slots. */
+static Slot *find_next(Loader *loader, int *held) {
+    Slot *found = NULL;
+    *held = 0;
+    for (int s = 0; s < loader->slot_count; s++) {
+        Slot *slot = &loader->slots[s];
+        *held += slot->state == SLOT_HELD;
+        if (slot->state == SLOT_READY && slot->number == loader->next)
+            found = slot;
+    }
+    return found;
+}
+
+/* Waits for the next batch; NULL when it can never come. Called with the lock held. */
+static Slot *wait_for_next(Loader *loader) {
+    int held;
+    Slot *slot = find_next(loader, &held);
+    if (slot || held == loader->slot_count)
+        return slot;
+    const double start = now();
+    while (!(slot = find_next(loader, &held)))
+        pthread_cond_wait(&loader->ready, &loader->lock);
+    loader->waited += now() - start;
+    return slot;
+}
+
+Status loader_next(Loader *loader, Batch *batch, int *done, Error *err) {
+    Status status = STATUS_OK;
+    memset(batch, 0, sizeof *batch);
+    batch->slot = -1;
+    *done = 0;
+    pthread_mutex_lock(&loader->lock);
+    if (loader->generation == 0)
+        status = error_set(err, STATUS_INTERNAL, "loader: no epoch was started");
+    else if (loader->next >= loader->batches)
+        *done = 1;
+    else {
+        Slot *slot = wait_for_next(loader);
+        if (!slot)
+            status =
+                error_set(err, STATUS_INTERNAL, "loader: all %d batches are held by the caller", loader->slot_count);
+        else if (slot->status != STATUS_OK) {
+            status = slot->status;
+            if (err)
+                *err = slot->error;
+        } else {
+            slot->state = SLOT_HELD;
+            *batch = slot->batch;
+            loader->next++;
+        }
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return status;
+}
+
+void loader_release(Loader *loader, const Batch *batch) {
+    if (batch->slot < 0 || batch->slot >= loader->slot_count)
+        return;
+    pthread_mutex_lock(&loader->lock);
+    if (loader->slots[batch->slot].state == SLOT_HELD)
+        loader->slots[batch->slot].state = SLOT_FREE;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+void loader_pause(Loader *loader) {
+    pthread_mutex_lock(&loader->lock);
+    loader->paused++;
+    while (loader->reading)
+        pthread_cond_wait(&loader->ready, &loader->lock);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+void loader_resume(Loader *loader) {
+    pthread_mutex_lock(&loader->lock);
+    loader->paused -= loader->paused > 0;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+double loader_wait_seconds(Loader *loader) {
+    pthread_mutex_lock(&loader->lock);
+    const double waited = loader->waited;
+    loader->waited = 0;
+    pthread_mutex_unlock(&loader->lock);
+    return waited;
+}
+
+int64_t loader_memory_bytes(const Loader *loader) {
+    const LoaderConfig *config = &loader->config;
+    int64_t first, rows;
+    order_share(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
+    const int64_t row = loader->image_bytes + 12 + (config->want_masks ? loader->mask_bytes + 8 : 0);
+    return loader->slot_count * rows * row + config->layout.n * 8 + row_store_bytes(loader->store);
+}
+
+void loader_close(Loader *loader) {
+    if (!loader)
+        return;
+    pthread_mutex_lock(&loader->lock);
+    loader->stop = 1;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+    if (loader->thread_started)
+        pthread_join(loader->thread, NULL);
+    row_store_close(loader->store);
+    for (int s = 0; loader->slots && s < loader->slot_count; s++) {
+        free(loader->slots[s].images);
+        free(loader->slots[s].labels);
+        free(loader->slots[s].ids);
+        free(loader->slots[s].boxes);
+        free(loader->slots[s].masks);
+    }
+    free(loader->slots);
+    free(loader->order);
+    pthread_cond_destroy(&loader->ready);
+    pthread_cond_destroy(&loader->work);
+    pthread_mutex_destroy(&loader->lock);
+    free(loader);
+}
