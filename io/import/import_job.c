@@ -181,7 +181,7 @@ static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t b
     int64_t failed_row = end;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(job->threads)
     for (int64_t row = begin; row < end; row++) {
-        Error own = {STATUS_OK, ""};
+        Error own = {0};
         ImportSample out = {job->images + row * pixels * 3, job->labels + row, job->boxes ? job->boxes + row * 4 : NULL,
                             job->masks ? job->masks + row * pixels : NULL};
         Status result = job->source->sample(job->source->ctx, split, sources[row], &out, &own);

@@ -73,7 +73,7 @@ static LoaderConfig config_of(const Fixture *f, LoaderMode mode, int64_t chunks)
 }
 
 static Loader *open_loader(const LoaderConfig *config, uint32_t epoch, int64_t first) {
-    Error err = {STATUS_OK, ""};
+    Error err = {0};
     Loader *loader;
     if (loader_open(&loader, config, &err) != STATUS_OK || loader_start_epoch(loader, epoch, first, &err) != STATUS_OK)
         fail_msg("%s", err.message);
@@ -101,7 +101,7 @@ static int64_t walk(const Fixture *f, const LoaderConfig *config, uint32_t epoch
     order_fill(&config->layout, config->seed, epoch, config->shuffle, order);
     for (int done = 0;; number++) {
         Batch batch;
-        Error err = {STATUS_OK, ""};
+        Error err = {0};
         if (loader_next(loader, &batch, &done, &err) != STATUS_OK)
             fail_msg("%s", err.message);
         if (done)
@@ -292,7 +292,7 @@ static void test_memory_bound(void **state) {
 static void test_damage_travels_with_its_batch(void **state) {
     (void)state;
     char dir[SCRATCH_BYTES], path[SCRATCH_BYTES + 256];
-    Error err = {STATUS_OK, ""};
+    Error err = {0};
     Dataset dataset;
     scratch_new(dir);
     make_dataset(dir);
