@@ -117,8 +117,6 @@ def run_step(model, batch, settings, dtype, check):
             once["accept"] = found.accept.int()
         once.update({f"grad/{name}": g for name, g in gradients.items()})
         once.update({f"param/{name}": value for name, value in state_of(model).items()})
-        if settings.method == "ce":  # whether decay reaches a head the loss does not use is nobody's contract
-            once = {name: value for name, value in once.items() if not name.startswith("param/head.")}
     return {"once": once, "ten": {"losses": torch.stack(losses)}}
 
 
@@ -220,7 +218,7 @@ def config_lines(op, case):
                   f"optim.momentum={settings.momentum}", f"optim.weight_decay={settings.weight_decay}",
                   "optim.schedule=constant", "optim.warmup=off", "start_epoch=0"]
     if "layer" in case:
-        lines.append(f"explain.layer={case['layer']}")
+        lines.append(f"explain.layer=layer{case['layer']}")
     return lines
 
 
