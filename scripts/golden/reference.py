@@ -133,7 +133,7 @@ class Settings:
     source: str = "rejected"  # rejected, complement
     temperature: float = 0.1
     base_temperature: float = 0.07
-    lr: float = 0.05
+    lr: float = 0.003
     momentum: float = 0.9
     weight_decay: float = 1e-4
 
