@@ -21,4 +21,4 @@ need_excon() {
 }
 
 THREADS=${THREADS:-2}
-export OMP_NUM_THREADS=$THREADS
+export OMP_NUM_THREADS="$THREADS"
