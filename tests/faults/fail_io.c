@@ -6,6 +6,7 @@
  *   FAIL_IO_ERRNO  errno it fails with; 0: the process is killed by SIGKILL before the call is made
  *   FAIL_IO_STICKY 1: every counted call from that one on fails
  *   FAIL_IO_SHORT  1: every counted write() stores at most 1000 bytes
+ *   FAIL_IO_CORRUPT 1: every counted write() of up to 64 KiB stores its first byte inverted
  *
  * `create` is open() with O_CREAT. Calls on descriptors are counted by the path the descriptor was opened at. */
 #include <dlfcn.h>
@@ -21,7 +22,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { SHORT_WRITE = 1000 };
+enum { SHORT_WRITE = 1000, CORRUPT_LIMIT = 1 << 16 };
 
 static atomic_int calls;
 
@@ -74,6 +75,12 @@ ssize_t write(int fd, const void *data, size_t size) {
         return -1;
     if (size > SHORT_WRITE && setting("FAIL_IO_SHORT") && chosen("write", path))
         size = SHORT_WRITE;
+    if (size > 0 && size <= CORRUPT_LIMIT && setting("FAIL_IO_CORRUPT") && chosen("write", path)) {
+        unsigned char other[CORRUPT_LIMIT];
+        memcpy(other, data, size);
+        other[0] ^= 0xFF;
+        return REAL(write)(fd, other, size);
+    }
     return REAL(write)(fd, data, size);
 }
 

@@ -34,6 +34,7 @@ static void become_child(const char *const *arguments, const Fault *fault) {
     set_number("FAIL_IO_ERRNO", fault->code);
     set_number("FAIL_IO_STICKY", fault->sticky);
     set_number("FAIL_IO_SHORT", fault->short_writes);
+    set_number("FAIL_IO_CORRUPT", fault->corrupt);
     execv(self, argv);
     perror(self);
     _exit(127);

@@ -10,7 +10,7 @@ typedef struct Fault {
     const char *calls; /* NULL: all kinds */
     int at;            /* from 1; 0: none fails */
     int code;          /* errno; 0: the child is killed there */
-    int sticky, short_writes;
+    int sticky, short_writes, corrupt;
 } Fault;
 
 /* Exit code of the child, 128 + signal when one ended it. `arguments` end in NULL and stand behind argv[0]; standard

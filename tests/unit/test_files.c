@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,6 +162,21 @@ static void test_short_writes(void **state) {
     assert_true(holds(path, 's'));
 }
 
+/* A disk that stores other bytes than it was given is found by reading back, before the old file is replaced. */
+static void test_read_back(void **state) {
+    const char *path = folder_file(*state, "file");
+    char output[512];
+    spill(path, "old", 3);
+    Fault fault = {.path = ((Folder *)*state)->path, .corrupt = 1};
+    const char *const arguments[] = {"--write", path, "n", NULL};
+    assert_int_equal(run_self(arguments, &fault, output, sizeof output), STATUS_IO);
+    assert_non_null(strstr(output, "reads back"));
+    char *text = slurp(path, NULL);
+    assert_string_equal(text, "old");
+    free(text);
+    assert_false(files_exists(folder_file(*state, "file.tmp")));
+}
+
 static void test_links(void **state) {
     const char *link_path = folder_file(*state, "link");
     Error err;
@@ -206,6 +222,7 @@ static void test_lock_names_holder(void **state) {
     assert_int_equal(pipe(ready), 0);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves no child behind */
         char taken = files_lock(path, &fd, NULL) == STATUS_OK ? 'y' : 'n';
         if (write(ready[1], &taken, 1) != 1)
             _exit(1);
@@ -267,6 +284,7 @@ int main(int argc, char **argv) {
         FOLDER_TEST(test_every_call_fails),
         FOLDER_TEST(test_killed_at_every_call),
         FOLDER_TEST(test_short_writes),
+        FOLDER_TEST(test_read_back),
         FOLDER_TEST(test_links),
         FOLDER_TEST(test_sha256),
         FOLDER_TEST(test_lock_names_holder),
