@@ -17,6 +17,7 @@ typedef struct ImportOptions {
     int chunk_rows; /* 0: 64 */
     void (*progress)(void *ctx, const char *stage, int64_t done, int64_t total, double seconds);
     void *progress_ctx;
+    int64_t *made; /* may be NULL; gets the images written now, without those kept from an earlier run */
 } ImportOptions;
 
 typedef struct SyntheticOptions {

@@ -20,7 +20,7 @@ typedef struct Job {
     const ImportSource *source;
     const ImportOptions *options;
     Dataset dataset; /* being made: shards are added as they finish; class_names borrowed */
-    int64_t shard_rows, chunk_rows, done, total;
+    int64_t shard_rows, chunk_rows, done, made, total;
     int threads;
     char *finished; /* text of import.partial below its first line */
     size_t finished_size;
@@ -207,6 +207,7 @@ static Status make_shard(Job *job, Split split, ShardInfo *info, const int64_t *
     }
     ShardRows rows = {job->images, job->labels, job->boxes, job->masks};
     RETURN_IF(shard_write(&job->dataset, split, info, &rows, err));
+    job->made += info->rows;
     return add_to_partial(job, info, err);
 }
 
@@ -293,6 +294,8 @@ Status import_run(const ImportSource *source, const char *dst, const ImportOptio
     }
     report(&job, "done", job.total, 1);
 done:
+    if (job.options->made)
+        *job.options->made = job.made;
     free_job(&job);
     return status;
 }

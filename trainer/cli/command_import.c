@@ -1,0 +1,148 @@
+/* excon import KIND [SRC] DST: a dataset becomes a folder of HDF5 shards. Progress goes to stderr: a bar on a terminal,
+ * a line every ten seconds otherwise; the result is one line on stdout. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/dataset/dataset.h"
+#include "io/import/import.h"
+#include "trainer/cli/commands.h"
+#include "trainer/cli/nearest.h"
+#include "trainer/cli/options.h"
+
+enum { BAR_CELLS = 30, LINE_SECONDS = 10 };
+
+typedef struct Request {
+    const char *kind, *src, *dst;
+    int64_t classes, threads, size, train_per_class, val_per_class, seed; /* classes 0: all, or 10 for synthetic */
+    double correlation;
+} Request;
+
+typedef struct Progress {
+    int terminal;
+    double printed; /* seconds at the last line */
+} Progress;
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void show_progress(void *ctx, const char *stage, int64_t done, int64_t total, double seconds) {
+    Progress *progress = ctx;
+    const double rate = seconds > 0 ? (double)done / seconds : 0;
+    if (progress->terminal) {
+        char bar[BAR_CELLS + 1] = {0};
+        const int64_t cells = total > 0 ? done * BAR_CELLS / total : BAR_CELLS;
+        for (int i = 0; i < BAR_CELLS; i++)
+            bar[i] = i < cells ? '#' : '.';
+        fprintf(stderr, "\r[%s] %-5s %lld/%lld  %.0f images/s \033[K", bar, stage, (long long)done, (long long)total,
+                rate);
+    } else if (seconds - progress->printed >= LINE_SECONDS) {
+        fprintf(stderr, "import: %s, %lld of %lld images, %.0f images/s\n", stage, (long long)done, (long long)total,
+                rate);
+        progress->printed = seconds;
+    }
+}
+
+static Status run_import(const Request *request, const ImportOptions *options, Error *err) {
+    if (strcmp(request->kind, "tiny-imagenet") == 0)
+        return import_tiny_imagenet(request->src, request->dst, options, err);
+    if (strcmp(request->kind, "cifar100") == 0)
+        return import_cifar100(request->src, request->dst, options, err);
+    const SyntheticOptions synthetic = {.seed = (uint64_t)request->seed,
+                                        .classes = request->classes > 0 ? (int)request->classes : 10,
+                                        .size = (int)request->size,
+                                        .train_per_class = request->train_per_class,
+                                        .val_per_class = request->val_per_class,
+                                        .correlation = request->correlation};
+    return import_synthetic(request->dst, &synthetic, options, err);
+}
+
+static Status print_result(const char *dst, int64_t made, double seconds, Error *err) {
+    Dataset dataset;
+    RETURN_IF(dataset_open(&dataset, dst, 0, err));
+    const int64_t train = dataset.count[SPLIT_TRAIN], val = dataset.count[SPLIT_VAL];
+    printf("%s: %lld train and %lld val images of %dx%d, %d classes, %d shards; ", dst, (long long)train,
+           (long long)val, dataset.width, dataset.height, dataset.classes,
+           dataset.shard_count[SPLIT_TRAIN] + dataset.shard_count[SPLIT_VAL]);
+    if (made < train + val)
+        printf("%lld kept from an earlier import, ", (long long)(train + val - made));
+    printf("%lld imported in %.1f s, %.0f images/s\n", (long long)made, seconds,
+           seconds > 0 ? (double)made / seconds : 0);
+    dataset_close(&dataset);
+    return STATUS_OK;
+}
+
+static Status choose_paths(Request *request, const OptionList *positional, Error *err) {
+    static const char *const kinds[] = {"tiny-imagenet", "cifar100", "synthetic"};
+    request->kind = positional->items[0];
+    request->src = positional->items[1];
+    request->dst = positional->items[positional->count - 1];
+    Nearest nearest = {request->kind, NULL, 0};
+    for (int k = 0; k < 3; k++) {
+        nearest_offer(&nearest, kinds[k]);
+        if (strcmp(request->kind, kinds[k]) != 0)
+            continue;
+        if (k < 2 && positional->count < 3)
+            return error_set(err, STATUS_USAGE,
+                             "import %s needs the dataset's folder and the folder to write: import %s SRC DST",
+                             kinds[k], kinds[k]);
+        return STATUS_OK;
+    }
+    if (nearest.best)
+        return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; did you mean '%s'?", request->kind, nearest.best);
+    return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; there are tiny-imagenet, cifar100 and synthetic",
+                     request->kind);
+}
+
+static Status check_range(const char *name, int64_t value, int64_t high, Error *err) {
+    if (value < 0 || value > high)
+        return error_set(err, STATUS_USAGE, "--%s %lld is outside 0..%lld", name, (long long)value, (long long)high);
+    return STATUS_OK;
+}
+
+Status command_import(int argc, char **argv, Error *err) {
+    Request request = {.size = 32, .train_per_class = 200, .val_per_class = 50, .seed = 1, .correlation = 0.5};
+    const Option options[] = {
+        {"classes", "n", OPTION_INTEGER, &request.classes, "keep the first n classes; synthetic: make n (10)"},
+        {"threads", "n", OPTION_INTEGER, &request.threads, "decoding threads (all cores)"},
+        {"size", "pixels", OPTION_INTEGER, &request.size, "synthetic: image side (32)"},
+        {"train-per-class", "n", OPTION_INTEGER, &request.train_per_class,
+         "synthetic: train images of each class (200)"},
+        {"val-per-class", "n", OPTION_INTEGER, &request.val_per_class, "synthetic: val images of each class (50)"},
+        {"correlation", "share", OPTION_REAL, &request.correlation,
+         "synthetic: share of train images on their class's background (0.5); val is independent of the class"},
+        {"seed", "n", OPTION_INTEGER, &request.seed, "synthetic: seed (1)"},
+    };
+    const OptionTable table = {.usage = "import tiny-imagenet|cifar100 SRC DST, or: excon import synthetic DST",
+                               .options = options,
+                               .option_count = sizeof options / sizeof *options,
+                               .positional_min = 2,
+                               .positional_max = 3};
+    OptionList positional;
+    int help;
+    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
+    if (help)
+        return STATUS_OK;
+    RETURN_IF(choose_paths(&request, &positional, err));
+    RETURN_IF(check_range("classes", request.classes, DATASET_MAX_CLASSES, err));
+    RETURN_IF(check_range("threads", request.threads, 1024, err));
+    RETURN_IF(check_range("size", request.size, DATASET_MAX_SIDE, err));
+
+    int64_t made = 0;
+    Progress progress = {.terminal = isatty(STDERR_FILENO)};
+    const ImportOptions import = {.classes = (int)request.classes,
+                                  .threads = (int)request.threads,
+                                  .progress = show_progress,
+                                  .progress_ctx = &progress,
+                                  .made = &made};
+    const double start = now();
+    Status status = run_import(&request, &import, err);
+    if (progress.terminal)
+        fputs("\r\033[K", stderr);
+    RETURN_IF(status);
+    return print_result(request.dst, made, now() - start, err);
+}
