@@ -10,7 +10,7 @@
 
 #include "io/files/files.h"
 
-enum { GROW_BYTES = 16 << 20, MAX_RANK = 4, END_OFFSET = 28 };
+enum { GROW_BYTES = 16 << 20, MAX_RANK = 4, END_OFFSET = 28, COMPACT_ATTRIBUTES = 64 };
 
 static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *memory) {
     (void)op;
@@ -54,6 +54,7 @@ Status h5_memory_begin(H5Memory *memory, Error *err) {
     H5Pset_libver_bounds(access_list, H5F_LIBVER_V110, H5F_LIBVER_V110);
     H5Pset_fclose_degree(access_list, H5F_CLOSE_STRONG);
     H5Pset_obj_track_times(create_list, 0);
+    H5Pset_attr_phase_change(create_list, COMPACT_ATTRIBUTES, 0); /* plain messages, no heap */
     memory->file = H5Fcreate("excon-in-memory.h5", H5F_ACC_TRUNC, create_list, access_list);
     H5Pclose(create_list);
     H5Pclose(access_list);
