@@ -2,7 +2,7 @@
  *
  * The bytes are taken from the core driver's own buffer when it closes the file, through its image callbacks:
  * H5Fget_file_image() clears the in-use mark of a 1.10 superblock without renewing its checksum, and the result does
- * not open. */
+ * not open. New room is zeroed, so gaps between objects do not carry what the process's memory held. */
 #include "io/dataset/h5_memory.h"
 
 #include <stdlib.h>
@@ -14,14 +14,18 @@ enum { GROW_BYTES = 16 << 20, MAX_RANK = 4, END_OFFSET = 28, COMPACT_ATTRIBUTES 
 
 static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *memory) {
     (void)op;
-    (void)memory;
-    return malloc(size);
+    ((H5Memory *)memory)->room = size;
+    return calloc(1, size);
 }
 
 static void *image_realloc(void *image, size_t size, H5FD_file_image_op_t op, void *memory) {
+    H5Memory *own = memory;
     (void)op;
-    ((H5Memory *)memory)->room = size;
-    return realloc(image, size);
+    char *grown = realloc(image, size);
+    if (grown && size > own->room)
+        memset(grown + own->room, 0, size - own->room);
+    own->room = grown ? size : own->room;
+    return grown;
 }
 
 /* Keeps the buffer of the closing file. */
@@ -150,4 +154,12 @@ int h5_put_strings(hid_t parent, const char *name, int64_t n, size_t size, const
     int failed = h5_put_dataset(parent, name, type, type, 1, &n, n, values);
     H5Tclose(type);
     return failed;
+}
+
+hid_t h5_put_group(hid_t parent, const char *name) {
+    hid_t plist = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(plist, 0);
+    hid_t group = H5Gcreate2(parent, name, H5P_DEFAULT, plist, H5P_DEFAULT);
+    H5Pclose(plist);
+    return group;
 }

@@ -35,6 +35,9 @@ int h5_put_string(hid_t object, const char *name, const char *text);
 int h5_put_dataset(hid_t parent, const char *name, hid_t type, hid_t memory_type, int rank, const int64_t *dims,
                    int64_t chunk_rows, const void *values);
 
+/* A new group to be closed by the caller; negative on failure. */
+hid_t h5_put_group(hid_t parent, const char *name);
+
 /* Strings [n] of `size` bytes each, 0-padded. */
 int h5_put_strings(hid_t parent, const char *name, int64_t n, size_t size, const char *values);
 

@@ -19,7 +19,7 @@ static int put_split(hid_t file, const Dataset *dataset, Split split) {
     const int shards = dataset->shard_count[split];
     int64_t *numbers = calloc((size_t)shards * 2 + 1, sizeof *numbers);
     char *hashes = calloc((size_t)shards + 1, HASH_BYTES);
-    hid_t group = H5Gcreate2(file, split_name(split), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group = h5_put_group(file, split_name(split));
     int failed = !numbers || !hashes || group < 0;
     const int64_t n = shards;
     for (int s = 0; !failed && s < shards; s++) {
