@@ -1,0 +1,380 @@
+#include "trainer/run/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/files/files.h"
+#include "trainer/run/schedule.h"
+#include "trainer/run/signals.h"
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static Status choose_samples(Trainer *t, Error *err) {
+    const Config *c = &t->config;
+    int64_t *all = NULL, n = 0;
+    RETURN_IF(dataset_select_classes(&t->dataset, SPLIT_TRAIN, (int)c->data.classes, &all, &n, err));
+    Status status;
+    if (c->eval.selection == SELECTION_HOLDOUT) {
+        t->select_split = SPLIT_TRAIN;
+        status = dataset_hold_out(&t->dataset, SPLIT_TRAIN, all, n, c->data.holdout, (uint64_t)c->seed, &t->train_ids,
+                                  &t->train_count, &t->select_ids, &t->select_count, err);
+        free(all);
+    } else {
+        t->select_split = SPLIT_VAL;
+        t->train_ids = all;
+        t->train_count = n;
+        status =
+            dataset_select_classes(&t->dataset, SPLIT_VAL, (int)c->data.classes, &t->select_ids, &t->select_count, err);
+    }
+    if (status == STATUS_OK && t->train_count == 0)
+        status = error_set(err, STATUS_DATA, "%s has no training images for data.classes %lld", t->dataset.dir,
+                           (long long)c->data.classes);
+    return status;
+}
+
+static Status open_data(Trainer *t, Error *err) {
+    Status status = dataset_open(&t->dataset, t->config.data.dir, 0, err);
+    if (status == STATUS_OK && t->config.data.classes > t->dataset.classes)
+        status = error_set(err, STATUS_CONFIG, "data.classes is %lld, %s has %d classes",
+                           (long long)t->config.data.classes, t->dataset.dir, t->dataset.classes);
+    if (status == STATUS_OK && t->dataset.height != t->dataset.width)
+        status = error_set(err, STATUS_DATA, "%s holds %dx%d images; square ones are needed", t->dataset.dir,
+                           t->dataset.height, t->dataset.width);
+    if (status == STATUS_OK)
+        status = choose_samples(t, err);
+    return comm_agree(&t->runtime.comm, status, err);
+}
+
+static Status open_model(Trainer *t, Error *err) {
+    const Config *c = &t->config;
+    ModelShape shape = {.width = (int)c->model.width,
+                        .classes = c->data.classes > 0 ? (int)c->data.classes : t->dataset.classes,
+                        .projection = (int)c->model.projection,
+                        .size = t->dataset.height};
+    snprintf(shape.encoder, sizeof shape.encoder, "%s", c->model.encoder);
+    RETURN_IF(model_init(&t->model, &t->runtime.device, &t->runtime.comm, &shape,
+                         c->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, (uint64_t)c->seed, err));
+    t->model.bn_global = c->bn.scope == BN_GLOBAL;
+    t->model.bn_eps = (float)c->bn.eps;
+    t->model.bn_momentum = (float)c->bn.momentum;
+    const float *mean = t->dataset.mean, *std = t->dataset.std;
+    RETURN_IF(step_init(&t->step, c, &t->model, c->train.batch, mean, std, err));
+    RETURN_IF(feed_init(&t->feed, &t->runtime.device, t->step.max_samples, shape.size, mean, std, err));
+    return evaluator_init(&t->evaluator, c, &t->model, mean, std, err);
+}
+
+static Status open_loader(Trainer *t, Error *err) {
+    const Config *c = &t->config;
+    const int64_t bytes = t->train_count * t->dataset.height * t->dataset.width * 3;
+    const int memory =
+        c->data.loader == LOADER_KIND_MEMORY ||
+        (c->data.loader == LOADER_KIND_AUTO && bytes <= c->data.memory_mb * 1000000 / t->runtime.comm.local_size);
+    LoaderConfig config = {.dataset = &t->dataset,
+                           .split = SPLIT_TRAIN,
+                           .layout = {.ids = t->train_ids,
+                                      .n = t->train_count,
+                                      .block = t->dataset.shards[SPLIT_TRAIN][0].chunk_rows,
+                                      .window = (int)c->data.shuffle_window},
+                           .mode = memory ? LOADER_MEMORY : LOADER_STREAM,
+                           .seed = (uint64_t)c->seed,
+                           .shuffle = 1,
+                           .batch = c->train.batch,
+                           .rank = t->runtime.comm.rank,
+                           .size = t->runtime.comm.size,
+                           .prefetch = (int)c->data.prefetch,
+                           .cache_bytes = c->data.memory_mb * 1000000 / t->runtime.comm.local_size};
+    RETURN_IF(loader_open(&t->loader, &config, err));
+    t->batches = loader_batches(t->loader);
+    return STATUS_OK;
+}
+
+/* Folder, lock and log files; rank 0 first, so that a second run on the folder stops before anyone writes. */
+static Status open_folder(Trainer *t, Error *err) {
+    const char *dir = t->config.run.dir;
+    char path[1200];
+    Status status = STATUS_OK;
+    t->lock = -1;
+    if (t->runtime.comm.rank == 0) {
+        static const char *const parts[] = {"", "/checkpoints", "/events", "/logs"};
+        for (size_t i = 0; i < 4 && status == STATUS_OK; i++) {
+            snprintf(path, sizeof path, "%s%s", dir, parts[i]);
+            status = files_make_dirs(path, err);
+        }
+        snprintf(path, sizeof path, "%s/lock", dir);
+        if (status == STATUS_OK)
+            status = files_lock(path, &t->lock, err);
+        char *yaml = config_to_yaml(&t->config);
+        snprintf(path, sizeof path, "%s/config.yaml", dir);
+        if (status == STATUS_OK && yaml)
+            status = files_write_atomic(path, yaml, strlen(yaml), 0, err);
+        free(yaml);
+    }
+    RETURN_IF(comm_agree(&t->runtime.comm, status, err));
+    snprintf(path, sizeof path, "%s/logs/rank-%04d.log", dir, t->runtime.comm.rank);
+    t->log = fopen(path, "a");
+    if (!t->log)
+        status =
+            error_set(err, STATUS_CANNOT_CREATE, "cannot write %s; is the run folder on a shared file system?", path);
+    return comm_agree(&t->runtime.comm, status, err);
+}
+
+static void start_position(Trainer *t) {
+    t->at = (CheckpointMeta){.epoch = 1,
+                             .best = -1,
+                             .best_step = -1,
+                             .world_size = t->runtime.comm.size,
+                             .width = t->model.shape.width,
+                             .classes = t->model.shape.classes,
+                             .image_size = t->model.shape.size,
+                             .projection = t->model.shape.projection};
+    config_hash(&t->config, t->at.config_hash);
+    snprintf(t->at.method, sizeof t->at.method, "%s", config_name("method", t->config.method));
+    snprintf(t->at.encoder, sizeof t->at.encoder, "%s", t->model.shape.encoder);
+    memcpy(t->at.mean, t->dataset.mean, sizeof t->at.mean);
+    memcpy(t->at.std, t->dataset.std, sizeof t->at.std);
+}
+
+static Status open_records(Trainer *t, Error *err) {
+    char path[1200];
+    Status status = STATUS_OK;
+    if (t->runtime.comm.rank == 0) {
+        snprintf(path, sizeof path, "%s/metrics.jsonl", t->config.run.dir);
+        status = metrics_open(&t->metrics, path, t->resumed_from < 0 ? 0 : t->resumed_from, err);
+        snprintf(path, sizeof path, "%s/events", t->config.run.dir);
+        if (status == STATUS_OK)
+            status = events_open(&t->events, path, err);
+    }
+    return comm_agree(&t->runtime.comm, status, err);
+}
+
+Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
+    *t = (Trainer){.config = *config, .bar = bar, .lock = -1, .resumed_from = -1, .last_saved = -1};
+    RETURN_IF(runtime_open(&t->runtime, config->backend, t->backend_choice, sizeof t->backend_choice, err));
+    RETURN_IF(open_folder(t, err));
+    RETURN_IF(open_data(t, err));
+    RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
+    start_position(t);
+    int found = 0;
+    RETURN_IF(trainer_restore(t, &found, err));
+    if (found)
+        t->resumed_from = t->last_saved = t->at.step;
+    RETURN_IF(comm_agree(&t->runtime.comm, open_loader(t, err), err));
+    RETURN_IF(open_records(t, err));
+    trainer_banner(t);
+    t->started = trainer_now();
+    t->steps_at_start = t->at.step;
+    return STATUS_OK;
+}
+
+Status trainer_close(Trainer *t, Status status, Error *err) {
+    if (t->lock >= 0 || t->log) {
+        const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved, run me again" : "failed";
+        trainer_report_status(t, state);
+        trainer_log(t, "%s%s%s", state, status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
+    }
+    metrics_close(t->metrics);
+    events_close(t->events);
+    if (t->loader)
+        loader_close(t->loader);
+    evaluator_free(&t->evaluator);
+    feed_free(&t->feed);
+    step_free(&t->step);
+    model_free(&t->model);
+    dataset_close(&t->dataset);
+    free(t->train_ids);
+    free(t->select_ids);
+    if (t->lock >= 0) {
+        char path[1200];
+        snprintf(path, sizeof path, "%s/lock", t->config.run.dir);
+        files_unlock(path, t->lock);
+    }
+    if (t->log)
+        fclose(t->log);
+    return runtime_close(&t->runtime, status, err);
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+
+/* Every rank gives the same answer at the same step. */
+static int stop_requested(Trainer *t) {
+    int64_t signal = signals_pending();
+    comm_host_max_i64(&t->runtime.comm, &signal, 1);
+    return (int)signal;
+}
+
+static Status saved_for_signal(Trainer *t, int signal, Error *err) {
+    if (t->last_saved != t->at.step)
+        RETURN_IF(trainer_save(t, 0, err));
+    return error_set(err, STATUS_RERUN, "signal %d: state saved at step %lld; start the same command again to continue",
+                     signal, (long long)t->at.step);
+}
+
+static int max_steps_reached(const Trainer *t) {
+    return t->config.train.max_steps > 0 && t->at.step >= t->config.train.max_steps;
+}
+
+/* A skipped step leaves the model as it was. Too many in a row: back to the newest checkpoint, then give up. */
+static Status handle_nonfinite(Trainer *t, int *rolled_back, Error *err) {
+    *rolled_back = 0;
+    t->skipped_in_row++;
+    trainer_log(t, "step %lld skipped: loss or gradient not finite (%lld in a row)", (long long)t->at.step,
+                (long long)t->skipped_in_row);
+    if (t->runtime.comm.rank == 0)
+        fprintf(stderr, "excon: step %lld skipped: loss or gradient is not finite\n", (long long)t->at.step);
+    if (t->skipped_in_row <= t->config.guard.skip_max)
+        return STATUS_OK;
+    if (t->rollbacks >= t->config.guard.rollback_max)
+        return error_set(err, STATUS_DIVERGED,
+                         "training diverged: %lld steps in a row without a finite gradient at step %lld, after %lld "
+                         "rollbacks; lower optim.lr or raise loss.temperature",
+                         (long long)t->skipped_in_row, (long long)t->at.step, (long long)t->rollbacks);
+    int found = 0;
+    loader_pause(t->loader);
+    Status status = trainer_restore(t, &found, err);
+    loader_resume(t->loader);
+    RETURN_IF(status);
+    if (!found)
+        return error_set(err, STATUS_DIVERGED,
+                         "training diverged at step %lld before its first checkpoint; lower optim.lr",
+                         (long long)t->at.step);
+    t->rollbacks++;
+    t->skipped_in_row = 0;
+    *rolled_back = 1;
+    trainer_log(t, "rolled back to step %lld", (long long)t->at.step);
+    return STATUS_OK;
+}
+
+static Status next_batch(Trainer *t, Batch *batch, int *done, Error *err) {
+    Status status = loader_next(t->loader, batch, done, err);
+    return comm_agree(&t->runtime.comm, status, err);
+}
+
+static int masking_on(const Trainer *t) {
+    return (t->config.method == METHOD_EXCON || t->config.method == METHOD_EXCONB) &&
+           t->at.epoch >= t->config.start_epoch;
+}
+
+/* Views and step of one batch, in the phase the run is in. */
+static void train_batch(Trainer *t, const Batch *batch, double waited, StepReport *report) {
+    Step *step = &t->step;
+    int64_t first, share;
+    order_share(batch->global_rows, t->runtime.comm.rank, t->runtime.comm.size, &first, &share);
+    StepInput input = {.rows = batch->rows,
+                       .first = first,
+                       .global_rows = batch->global_rows,
+                       .labels = batch->labels,
+                       .mask = masking_on(t),
+                       .lr = t->last_lr};
+    double mark = trainer_now();
+    feed_load(&t->feed, batch);
+    if (t->at.phase == RUN_ENCODER)
+        feed_step(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows, input.mask);
+    else
+        feed_classifier(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows);
+    t->runtime.device.ops->sync(&t->runtime.device);
+    double views = trainer_now() - mark;
+    if (t->at.phase == RUN_ENCODER)
+        step_run(step, &input, 1, report);
+    else
+        step_classifier(step, &input, report);
+    report->seconds[PHASE_DATA] += waited;
+    report->seconds[PHASE_VIEWS] += views;
+}
+
+/* The classifier's pass has an order of its own: epochs far beyond any encoder epoch. */
+static uint32_t order_epoch(const Trainer *t) {
+    return (uint32_t)t->at.epoch + (t->at.phase == RUN_CLASSIFIER ? 0x40000000u : 0u);
+}
+
+/* Trains what is left of the current pass. Sets *ended when the pass is complete. */
+static Status run_pass(Trainer *t, int *ended, Error *err) {
+    *ended = 0;
+    RETURN_IF(comm_agree(&t->runtime.comm, loader_start_epoch(t->loader, order_epoch(t), t->at.cursor, err), err));
+    if (t->at.phase == RUN_CLASSIFIER)
+        walk_prepare_running(&t->model, 1);
+    while (!max_steps_reached(t)) {
+        const int signal = stop_requested(t);
+        if (signal)
+            return saved_for_signal(t, signal, err);
+        Batch batch;
+        int done = 0;
+        double mark = trainer_now();
+        RETURN_IF(next_batch(t, &batch, &done, err));
+        if (done) {
+            *ended = 1;
+            return STATUS_OK;
+        }
+        double waited = trainer_now() - mark;
+        StepReport report;
+        t->last_lr = schedule_lr(&t->config, t->at.epoch, t->at.cursor, t->batches);
+        train_batch(t, &batch, waited, &report);
+        loader_release(t->loader, &batch);
+        t->at.cursor++;
+        t->at.step++;
+        trainer_report_step(t, &report);
+        if (report.finite) {
+            t->skipped_in_row = 0;
+        } else {
+            int rolled_back;
+            RETURN_IF(handle_nonfinite(t, &rolled_back, err));
+            if (rolled_back)
+                return STATUS_OK;
+        }
+        const int64_t every = t->config.checkpoint.every_steps;
+        if (every > 0 && t->at.step % every == 0 && t->at.cursor < t->batches)
+            RETURN_IF(trainer_save(t, 0, err));
+    }
+    return STATUS_OK;
+}
+
+static int has_classifier_pass(const Trainer *t) {
+    return t->config.classifier.schedule == CLASSIFIER_ALTERNATE && t->config.method != METHOD_CE;
+}
+
+static Status finish_epoch(Trainer *t, Error *err) {
+    EvalResult result;
+    int evaluated = 0, is_best = 0;
+    const int64_t epoch = t->at.epoch, every = t->config.eval.every_epochs;
+    if (t->select_count > 0 && every > 0 && (epoch % every == 0 || epoch == t->config.train.epochs)) {
+        loader_pause(t->loader);
+        Status status =
+            evaluator_run(&t->evaluator, &t->dataset, t->select_split, t->select_ids, t->select_count, 0, &result, err);
+        loader_resume(t->loader);
+        RETURN_IF(status);
+        evaluated = 1;
+        if (result.top1 > t->at.best) {
+            t->at.best = result.top1;
+            t->at.best_step = t->at.step;
+            is_best = 1;
+        }
+    }
+    trainer_report_epoch(t, epoch, evaluated ? &result : NULL);
+    t->at.epoch++;
+    t->at.cursor = 0;
+    t->at.phase = RUN_ENCODER;
+    t->at.finished = t->at.epoch > t->config.train.epochs;
+    return trainer_save(t, is_best, err);
+}
+
+Status trainer_run(Trainer *t, Error *err) {
+    if (t->resumed_from < 0 || t->config.train.epochs == 0)
+        if (t->last_saved != t->at.step)
+            RETURN_IF(trainer_save(t, 0, err));
+    while (t->at.epoch <= t->config.train.epochs && !max_steps_reached(t)) {
+        int ended;
+        RETURN_IF(run_pass(t, &ended, err));
+        if (!ended)
+            continue; /* the step limit, or a rollback moved the position */
+        if (t->at.phase == RUN_ENCODER && has_classifier_pass(t)) {
+            t->at.phase = RUN_CLASSIFIER;
+            t->at.cursor = 0;
+        } else {
+            RETURN_IF(finish_epoch(t, err));
+        }
+    }
+    if (t->last_saved != t->at.step)
+        RETURN_IF(trainer_save(t, 0, err));
+    return STATUS_OK;
+}

@@ -1,0 +1,69 @@
+/* A training run: everything it owns, its position, and the operations on it. One process, one Trainer. */
+#ifndef EXCON_TRAINER_TRAINER_H
+#define EXCON_TRAINER_TRAINER_H
+
+#include "io/checkpoint/checkpoint.h"
+#include "io/records/records.h"
+#include "trainer/evaluate/evaluator.h"
+#include "trainer/run/runtime.h"
+
+typedef enum RunPhase { RUN_ENCODER = 0, RUN_CLASSIFIER = 1 } RunPhase;
+
+/* Sums since the last progress line or epoch. */
+typedef struct Tally {
+    int64_t steps, images, accepted, masked, background, skipped;
+    double loss, classifier_loss, seconds;
+    double phase[PHASE_COUNT];
+} Tally;
+
+typedef struct Trainer {
+    Config config;
+    Runtime runtime;
+    char backend_choice[256];
+    Dataset dataset;
+    int64_t *train_ids, *select_ids; /* trained on; best epoch is chosen on */
+    int64_t train_count, select_count;
+    Split select_split;
+    Model model;
+    Step step;
+    Feed feed;
+    Evaluator evaluator;
+    Loader *loader;
+    int64_t batches;      /* of an epoch */
+    CheckpointMeta at;    /* position; a checkpoint is this plus the model */
+    int64_t resumed_from; /* step, -1: fresh */
+    int64_t last_saved;   /* step, -1: none by this process */
+    int64_t skipped_in_row, rollbacks;
+    double last_lr;
+    Tally interval, epoch;
+    double started; /* monotonic seconds */
+    int64_t steps_at_start;
+    int bar; /* draw a progress bar instead of lines */
+    /* rank 0 only */
+    int lock;
+    Metrics *metrics;
+    Events *events;
+    /* every rank */
+    FILE *log; /* logs/rank-NNNN.log */
+} Trainer;
+
+/* Opens everything, resumes from the newest valid checkpoint of the run folder, prints the banner. */
+Status trainer_open(Trainer *t, const Config *config, int bar, Error *err);
+/* Trains to the end, to train.max_steps, or until a signal (STATUS_RERUN after saving). */
+Status trainer_run(Trainer *t, Error *err);
+Status trainer_close(Trainer *t, Status status, Error *err);
+
+/* ---- parts, each its own file ---- */
+/* resume.c: rank 0 loads, everyone gets the model and t->at. */
+Status trainer_restore(Trainer *t, int *found, Error *err);
+Status trainer_save(Trainer *t, int is_best, Error *err);
+/* report.c */
+void trainer_log(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void trainer_banner(Trainer *t);
+void trainer_report_step(Trainer *t, const StepReport *report);
+void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection);
+void trainer_report_status(Trainer *t, const char *state);
+
+double trainer_now(void);
+
+#endif
