@@ -1,7 +1,8 @@
 /* A device: where tensors live and which operator table works on them.
  *
  * Everything a training step does goes through `device->ops`; the CPU and the CUDA backend fill the same table
- * (kernels/ops.h), so the trainer knows neither. Launches are ordered on the device's stream; only copy_out and sync wait.
+ * (kernels/ops.h), so the trainer knows neither. Launches are ordered on the device's stream; only copy_out and sync
+ * wait.
  *
  * Alphabet of dimensions used in every contract:
  *   N rows (images, views)  C channels  H W height, width  K output channels  R kernel size  D embedding  G groups
@@ -31,11 +32,11 @@ struct Ops;
 typedef struct Device {
     const struct Ops *ops;
     DeviceKind kind;
-    int index;                          /* ordinal on this host */
-    int threads;                        /* CPU threads the backend may use */
-    char name[128];                     /* "AMD EPYC 9xx4, 2 threads, avx512_bf16" or the GPU's name */
-    char libraries[256];                /* versions, header and runtime, for the banner */
-    size_t bytes_now, bytes_peak;       /* device memory taken through ops->alloc */
+    int index;                    /* ordinal on this host */
+    int threads;                  /* CPU threads the backend may use */
+    char name[128];               /* "AMD EPYC 9xx4, 2 threads, avx512_bf16" or the GPU's name */
+    char libraries[256];          /* versions, header and runtime, for the banner */
+    size_t bytes_now, bytes_peak; /* device memory taken through ops->alloc */
     void (*fatal)(void *ctx, Status code, const char *message); /* never returns; NULL: print and abort() */
     void *fatal_ctx;
     void *impl; /* owned by the backend */

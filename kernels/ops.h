@@ -16,11 +16,11 @@ typedef struct ContrastShape {
     int64_t rows;      /* gathered rows of all ranks */
     int64_t own_first; /* this rank's rows are [own_first, own_first + own_rows) of the gathered order */
     int64_t own_rows;
-    int dim;                 /* D */
-    int groups;              /* G; group ids are 0..G-1, or -1 for rows without a group */
-    int64_t anchors;         /* A: the mean's denominator */
-    float temperature;       /* T */
-    float base_temperature;  /* T0 */
+    int dim;                /* D */
+    int groups;             /* G; group ids are 0..G-1, or -1 for rows without a group */
+    int64_t anchors;        /* A: the mean's denominator */
+    float temperature;      /* T */
+    float base_temperature; /* T0 */
 } ContrastShape;
 
 typedef struct SgdStep {
@@ -50,7 +50,8 @@ typedef struct Ops {
     void (*nchw_to_nhwc)(Device *, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst);
     void (*nhwc_to_nchw)(Device *, int64_t n, int c, int hw, DType src_type, const void *src, float *dst);
 
-    /* ---- conv (contract/conv.h) ------------------------------------------------------------------------------------ */
+    /* ---- conv (contract/conv.h) ------------------------------------------------------------------------------------
+     */
     Status (*conv_create)(Device *, const ConvGeometry *, DType, ConvPlan **out, Error *);
     void (*conv_destroy)(Device *, ConvPlan *);
     /* y = conv(x, w), then the epilogue if not NULL. */
@@ -60,31 +61,33 @@ typedef struct Ops {
     /* dw [K,R,R,C] f32 += x (*) dy. */
     void (*conv_backward_weight)(Device *, ConvPlan *, int64_t N, const void *x, const void *dy, float *dw);
 
-    /* ---- norm: batch norm over M = N*H*W positions of C channels (Ioffe & Szegedy 2015) ------------------------------- */
+    /* ---- norm: batch norm over M = N*H*W positions of C channels (Ioffe & Szegedy 2015)
+     * ------------------------------- */
     /* sums [2C] f64 = {sum_m x[m,c], sum_m x[m,c]^2}: the part a SyncBN all-reduce adds over ranks. */
     void (*norm_sums)(Device *, int64_t M, int C, DType, const void *x, double *sums);
     /* From (all-reduced) sums over `count` positions: mean, invstd = 1/sqrt(biased var + eps), scale = gamma*invstd,
      * shift = beta - mean*scale; all [C] f32. running_* may be NULL; else r += momentum*(batch - r) with the unbiased
      * variance (count 1: biased). count 0 leaves everything untouched. */
-    void (*norm_finalize)(Device *, int C, const double *sums, double count, float eps, float momentum, const float *gamma,
-                          const float *beta, float *mean, float *invstd, float *scale, float *shift, float *running_mean,
-                          float *running_var);
+    void (*norm_finalize)(Device *, int C, const double *sums, double count, float eps, float momentum,
+                          const float *gamma, const float *beta, float *mean, float *invstd, float *scale, float *shift,
+                          float *running_mean, float *running_var);
     /* The same four from running statistics. */
     void (*norm_from_running)(Device *, int C, float eps, const float *running_mean, const float *running_var,
-                              const float *gamma, const float *beta, float *mean, float *invstd, float *scale, float *shift);
+                              const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
+                              float *shift);
     /* y = relu?(x*scale + shift (+ residual)); residual may be NULL. */
     void (*norm_apply)(Device *, int64_t M, int C, DType, const void *x, const float *scale, const float *shift,
                        const void *residual, int relu, void *y);
     /* First backward pass. g = dy (+ dy2); dz = relu ? g*(y > 0) : g, written over dy; sums [2C] f64 =
-     * {sum_m dz, sum_m dz * xhat}, xhat = (x - mean)*invstd. y NULL with relu: y > 0 is recomputed as x*scale + shift > 0
-     * (only valid without residual). dy2 may be NULL. sums NULL: only dz is made. */
-    void (*norm_backward_sums)(Device *, int64_t M, int C, DType, void *dy, const void *dy2, const void *y, const void *x,
-                               const float *mean, const float *invstd, const float *scale, const float *shift, int relu,
-                               double *sums);
+     * {sum_m dz, sum_m dz * xhat}, xhat = (x - mean)*invstd. y NULL with relu: y > 0 is recomputed as x*scale + shift >
+     * 0 (only valid without residual). dy2 may be NULL. sums NULL: only dz is made. */
+    void (*norm_backward_sums)(Device *, int64_t M, int C, DType, void *dy, const void *dy2, const void *y,
+                               const void *x, const float *mean, const float *invstd, const float *scale,
+                               const float *shift, int relu, double *sums);
     /* dgamma += sums[C..2C), dbeta += sums[0..C): from this rank's own sums, before they are all-reduced. */
     void (*norm_backward_params)(Device *, int C, const double *sums, float *dgamma, float *dbeta);
-    /* Second pass, batch statistics: dx = scale * (dz - sums0/count - xhat*sums1/count); sums NULL (running statistics):
-     * dx = scale * dz. dx may be dz. */
+    /* Second pass, batch statistics: dx = scale * (dz - sums0/count - xhat*sums1/count); sums NULL (running
+     * statistics): dx = scale * dz. dx may be dz. */
     void (*norm_backward_apply)(Device *, int64_t M, int C, DType, const void *dz, const void *x, const float *mean,
                                 const float *invstd, const float *scale, const double *sums, double count, void *dx);
     /* Folds a norm into the convolution before it: w_out[k,:] = w[k,:]*scale[k] (w_out of dtype), n = R*R*C per k. */
@@ -95,10 +98,11 @@ typedef struct Ops {
     void (*pool_forward)(Device *, int64_t N, int HW, int C, DType, const void *x, float *features);
     void (*pool_backward)(Device *, int64_t N, int HW, int C, DType, const float *dfeatures, void *dx);
 
-    /* ---- dense, f32 ----------------------------------------------------------------------------------------------- */
+    /* ---- dense, f32 -----------------------------------------------------------------------------------------------
+     */
     /* y [N,out] = relu?(x [N,in] w^T [out,in] + b). b may be NULL. */
-    void (*dense_forward)(Device *, int64_t N, int in, int out, const float *x, const float *w, const float *b, int relu,
-                          float *y);
+    void (*dense_forward)(Device *, int64_t N, int in, int out, const float *x, const float *w, const float *b,
+                          int relu, float *y);
     void (*dense_backward_data)(Device *, int64_t N, int in, int out, const float *dy, const float *w, float *dx);
     /* dw += dy^T x, db += column sums of dy (db may be NULL). */
     void (*dense_backward_weight)(Device *, int64_t N, int in, int out, const float *x, const float *dy, float *dw,
@@ -106,23 +110,29 @@ typedef struct Ops {
     /* dy[i] = y[i] > 0 ? dy[i] : 0. */
     void (*relu_backward)(Device *, int64_t n, const float *y, float *dy);
 
-    /* ---- unit: z = x / max(|x|, 1e-12) row by row ------------------------------------------------------------------- */
+    /* ---- unit: z = x / max(|x|, 1e-12) row by row -------------------------------------------------------------------
+     */
     void (*unit_forward)(Device *, int64_t N, int D, const float *x, float *z, float *inv_norm);
     /* dx = (dz - z (z.dz)) * inv_norm. */
-    void (*unit_backward)(Device *, int64_t N, int D, const float *z, const float *inv_norm, const float *dz, float *dx);
+    void (*unit_backward)(Device *, int64_t N, int D, const float *z, const float *inv_norm, const float *dz,
+                          float *dx);
 
-    /* ---- views (contract/views.h) ------------------------------------------------------------------------------------ */
+    /* ---- views (contract/views.h)
+     * ------------------------------------------------------------------------------------ */
     /* out [N,H,W,3] of dtype from images [N,H,W,3] u8 with global ids [N]. params (device, [N]) may be NULL; jittered
      * images before normalisation are not kept. */
     void (*views_make)(Device *, const ViewSpec *, int64_t N, int H, int W, const uint8_t *images, const int64_t *ids,
                        DType, void *out, ViewParams *params);
 
-    /* ---- saliency (Selvaraju et al. 2017; the published ExCon's variant) ------------------------------------------------ */
+    /* ---- saliency (Selvaraju et al. 2017; the published ExCon's variant)
+     * ------------------------------------------------ */
     /* alpha [N,C] f32 = mean over HW of dA [N,HW,C]. */
     void (*saliency_weights)(Device *, int64_t N, int HW, int C, DType, const void *dA, float *alpha);
     /* cam [N,HW] f32 = sum_c alpha[n,c] A[n,hw,c]; relu: negatives to 0. */
-    void (*saliency_cam)(Device *, int64_t N, int HW, int C, DType, const void *A, const float *alpha, int relu, float *cam);
-    /* cam [N,H,W] f32 = sum over channels of (signed) x [N,H,W,C] (* weight [N,H,W,C] if not NULL): input attributions. */
+    void (*saliency_cam)(Device *, int64_t N, int HW, int C, DType, const void *A, const float *alpha, int relu,
+                         float *cam);
+    /* cam [N,H,W] f32 = sum over channels of (signed) x [N,H,W,C] (* weight [N,H,W,C] if not NULL): input attributions.
+     */
     void (*saliency_channel_sum)(Device *, int64_t N, int HW, int C, DType, const void *x, const void *weight, int relu,
                                  float *cam);
     /* up [N,H,W]: bilinear, half-pixel centres, edges clamped (torch interpolate, align_corners=False). */
@@ -139,8 +149,8 @@ typedef struct Ops {
     /* out row i = accept[i] ? a row i : b row i. */
     void (*select_rows)(Device *, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,
                         void *out);
-    /* index [N] = the first min(count, max) positions with accept == 0 in order, then -1; count [1] = how many there are
-     * (not capped). */
+    /* index [N] = the first min(count, max) positions with accept == 0 in order, then -1; count [1] = how many there
+     * are (not capped). */
     void (*select_rejected)(Device *, int64_t N, const int32_t *accept, int64_t max, int32_t *index, int32_t *count);
 
     /* ---- classify ------------------------------------------------------------------------------------------------ */
@@ -159,7 +169,8 @@ typedef struct Ops {
     /* equal [N] = a[i] == b[i]. */
     void (*classify_equal)(Device *, int64_t N, const int32_t *a, const int32_t *b, int32_t *equal);
 
-    /* ---- contrast: the tiled global loss (DESIGN 3; Khosla et al. 2020 eq. 2) -------------------------------------------- */
+    /* ---- contrast: the tiled global loss (DESIGN 3; Khosla et al. 2020 eq. 2)
+     * -------------------------------------------- */
     /* Bytes of scratch the three operators below share for this many rows, G and D. */
     size_t (*contrast_scratch)(Device *, int64_t rows, int groups, int dim);
     /* sums [G,D] f32 and counts [G] i32 over ALL gathered rows, group -1 skipped. */
@@ -175,11 +186,14 @@ typedef struct Ops {
     void (*contrast_gradient)(Device *, const ContrastShape *, const float *z, const int32_t *group, const float *sums,
                               const int32_t *counts, const float *lse, float *dz, void *scratch);
 
-    /* ---- optimise --------------------------------------------------------------------------------------------------- */
+    /* ---- optimise ---------------------------------------------------------------------------------------------------
+     */
     /* torch.optim.SGD: v = momentum*v + (g + weight_decay*p); p -= lr*v; low (bf16, may be NULL) = bf16(p). */
-    void (*sgd)(Device *, int64_t n, const SgdStep *, const float *gradient, float *velocity, float *parameter, void *low);
+    void (*sgd)(Device *, int64_t n, const SgdStep *, const float *gradient, float *velocity, float *parameter,
+                void *low);
 
-    /* ---- guard ------------------------------------------------------------------------------------------------------ */
+    /* ---- guard ------------------------------------------------------------------------------------------------------
+     */
     /* count [1] i64 += number of NaN or Inf in x. */
     void (*guard_nonfinite)(Device *, int64_t n, const float *x, int64_t *count);
 } Ops;

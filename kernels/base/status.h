@@ -15,7 +15,7 @@ extern "C" {
     X(STATUS_DATA, 65, "bad data or checkpoint")                                                                       \
     X(STATUS_NO_INPUT, 66, "input missing")                                                                            \
     X(STATUS_INTERNAL, 70, "internal error")                                                                           \
-    X(STATUS_SYSTEM, 71, "operating system, GPU or communication failure")                                            \
+    X(STATUS_SYSTEM, 71, "operating system, GPU or communication failure")                                             \
     X(STATUS_CANNOT_CREATE, 73, "cannot create, or locked by another run")                                             \
     X(STATUS_IO, 74, "input/output error")                                                                             \
     X(STATUS_RERUN, 75, "state saved, run me again")                                                                   \

@@ -17,6 +17,7 @@ typedef struct Command {
 } Command;
 
 static const Command commands[] = {
+    {"train", command_train, "one run; continues from the newest valid checkpoint of its run folder"},
     {"import", command_import, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
     {"inspect", command_inspect, "what a checkpoint, a shard or any HDF5 file holds"},
     {"digest", command_digest, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
