@@ -13,7 +13,5 @@ Status command_inspect(int argc, char **argv, Error *err);
 Status command_digest(int argc, char **argv, Error *err);
 Status command_bench(int argc, char **argv, Error *err);
 Status command_probe(int argc, char **argv, Error *err);
-Status command_report(int argc, char **argv, Error *err);
-Status command_status(int argc, char **argv, Error *err);
 
 #endif

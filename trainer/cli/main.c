@@ -18,10 +18,13 @@ typedef struct Command {
 
 static const Command commands[] = {
     {"train", command_train, "one run; continues from the newest valid checkpoint of its run folder"},
+    {"check", command_check, "preflight: configuration, data and checksums, folders, memory, one step"},
+    {"eval", command_eval, "accuracy and faithfulness of a run's checkpoint on the val split"},
     {"import", command_import, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
     {"inspect", command_inspect, "what a checkpoint, a shard or any HDF5 file holds"},
     {"digest", command_digest, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
     {"probe", command_probe, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
+    {"bench", command_bench, "speed of step, loss, loader or operators on this machine"},
     {NULL, NULL, NULL},
 };
 

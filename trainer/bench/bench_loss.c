@@ -1,0 +1,94 @@
+/* The global contrastive loss alone: gathers, both passes, gradient. `extra_mb` is what the process grew by beyond the
+ * embeddings and their gradient. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "io/loader/order.h"
+#include "trainer/bench/bench.h"
+#include "trainer/method/contrastive.h"
+
+enum { CLASSES = 200 };
+
+static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *dz, int64_t *own_rows, double before,
+                        Error *err) {
+    const BenchOptions *o = b->options;
+    Comm *comm = &b->runtime.comm;
+    const int64_t own = own_rows[comm->rank];
+    int32_t *group = calloc((size_t)own + 1, sizeof *group);
+    double *seconds = calloc((size_t)o->steps, sizeof *seconds);
+    if (!group || !seconds) {
+        free(group);
+        free(seconds);
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    }
+    for (int64_t i = 0; i < own; i++)
+        group[i] = (int32_t)(i % CLASSES);
+    double loss = 0;
+    for (int64_t i = -1; i < o->steps; i++) {
+        comm_barrier(comm);
+        double begin = bench_now();
+        loss = contrastive_run(c, z, group, CLASSES + 1, own_rows, o->rows, dz);
+        if (i >= 0)
+            seconds[i] = bench_now() - begin;
+    }
+    comm_host_sum_f64(comm, &loss, 1);
+    const double median = bench_median(seconds, o->steps), extra = bench_peak_mb() - before;
+    json_integer(&b->json, "rows", o->rows);
+    json_integer(&b->json, "dim", o->dim);
+    json_number(&b->json, "seconds", median);
+    json_number(&b->json, "images_per_s", (double)o->rows / 2 / median);
+    json_number(&b->json, "extra_mb", extra);
+    json_number(&b->json, "loss", loss);
+    if (!o->json && comm->rank == 0)
+        printf("loss %lld x %lld: %.4f s, %.1f MB extra\n", (long long)o->rows, (long long)o->dim, median, extra);
+    free(group);
+    free(seconds);
+    return STATUS_OK;
+}
+
+Status bench_loss(BenchContext *b, Error *err) {
+    const BenchOptions *o = b->options;
+    Comm *comm = &b->runtime.comm;
+    Device *d = &b->runtime.device;
+    int64_t first, own = 0;
+    int64_t *own_rows = calloc((size_t)comm->size, sizeof *own_rows);
+    if (!own_rows)
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    for (int r = 0; r < comm->size; r++)
+        order_share(o->rows, r, comm->size, &first, &own_rows[r]);
+    order_share(o->rows, comm->rank, comm->size, &first, &own);
+    const size_t bytes = sizeof(float) * (size_t)((own + 1) * o->dim);
+    void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL;
+    Contrastive c = {0};
+    Status status = d->ops->alloc(d, bytes, &x, err);
+    if (status == STATUS_OK)
+        status = d->ops->alloc(d, bytes, &z, err);
+    if (status == STATUS_OK)
+        status = d->ops->alloc(d, bytes, &dz, err);
+    if (status == STATUS_OK)
+        status = d->ops->alloc(d, sizeof(float) * (size_t)(own + 1), &norm, err);
+    float *host = malloc(bytes);
+    if (status == STATUS_OK && !host)
+        status = error_set(err, STATUS_SYSTEM, "out of memory");
+    if (status == STATUS_OK) {
+        bench_fill(host, own * o->dim, (uint64_t)comm->rank);
+        d->ops->copy_in(d, x, host, sizeof(float) * (size_t)(own * o->dim));
+        d->ops->unit_forward(d, own, (int)o->dim, x, z, norm);
+        d->ops->zero(d, dz, bytes);
+        d->ops->sync(d);
+        const double before = bench_resident_mb();
+        status = contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07, err);
+        if (status == STATUS_OK)
+            status = time_loss(b, &c, z, dz, own_rows, before, err);
+    }
+    void *const parts[] = {x, z, dz};
+    for (int i = 0; i < 3; i++)
+        if (parts[i])
+            d->ops->release(d, parts[i], bytes);
+    if (norm)
+        d->ops->release(d, norm, sizeof(float) * (size_t)(own + 1));
+    contrastive_free(&c);
+    free(host);
+    free(own_rows);
+    return comm_agree(comm, status, err);
+}

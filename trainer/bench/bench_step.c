@@ -1,0 +1,104 @@
+/* One whole training step on random views: explanation, encoding, loss, backward, all-reduce, optimiser. View-making
+ * and data loading are not in it (bench loader). Images are counted, not views. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/loader/order.h"
+#include "trainer/bench/bench.h"
+#include "trainer/method/step.h"
+
+static Status fill_views(BenchContext *b, Step *step, Error *err) {
+    Device *d = &b->runtime.device;
+    const int64_t n = step->max_samples * b->options->size * b->options->size * 3;
+    void *const views[] = {step->standard, step->random, step->backup};
+    void *staged = NULL;
+    float *host = malloc(sizeof(float) * (size_t)n);
+    if (!host)
+        return error_set(err, STATUS_SYSTEM, "out of memory for %lld random pixels", (long long)n);
+    Status status = d->ops->alloc(d, sizeof(float) * (size_t)n, &staged, err);
+    for (uint64_t v = 0; v < 3 && status == STATUS_OK; v++) {
+        if (!views[v])
+            continue;
+        bench_fill(host, n, 100 * (uint64_t)b->runtime.comm.rank + v);
+        d->ops->copy_in(d, staged, host, sizeof(float) * (size_t)n);
+        d->ops->cast(d, n, DTYPE_F32, staged, step->model->dtype, views[v]);
+        d->ops->sync(d);
+    }
+    if (staged)
+        d->ops->release(d, staged, sizeof(float) * (size_t)n);
+    free(host);
+    return status;
+}
+
+static Status time_steps(BenchContext *b, Step *step, Error *err) {
+    const BenchOptions *o = b->options;
+    Comm *comm = &b->runtime.comm;
+    int64_t first, rows;
+    order_share(o->batch, comm->rank, comm->size, &first, &rows);
+    int32_t *labels = calloc((size_t)rows + 1, sizeof *labels);
+    double *seconds = calloc((size_t)o->steps, sizeof *seconds);
+    if (!labels || !seconds) {
+        free(labels);
+        free(seconds);
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    }
+    for (int64_t i = 0; i < rows; i++)
+        labels[i] = (int32_t)((first + i) * 7 % step->model->shape.classes);
+    StepInput input = {.rows = rows, .first = first, .global_rows = o->batch, .labels = labels, .mask = 1, .lr = 0.01};
+    double phases[PHASE_COUNT] = {0};
+    int64_t accepted = 0;
+    for (int64_t i = -1; i < o->steps; i++) {
+        StepReport report;
+        comm_barrier(comm);
+        double begin = bench_now();
+        step_run(step, &input, 1, &report);
+        if (i < 0)
+            continue;
+        seconds[i] = bench_now() - begin;
+        accepted += report.accepted;
+        for (int p = 0; p < PHASE_COUNT; p++)
+            phases[p] += report.seconds[p] / (double)o->steps;
+    }
+    const double median = bench_median(seconds, o->steps);
+    json_string(&b->json, "model", o->model);
+    json_integer(&b->json, "size", o->size);
+    json_integer(&b->json, "batch", o->batch);
+    json_string(&b->json, "method", o->method);
+    json_string(&b->json, "precision", o->precision);
+    json_number(&b->json, "seconds", median);
+    json_number(&b->json, "images_per_s", (double)o->batch / median);
+    json_number(&b->json, "accept_rate", (double)accepted / (double)(o->batch * o->steps));
+    json_number(&b->json, "device_mb", (double)b->runtime.device.bytes_peak * 1e-6);
+    json_begin_object(&b->json, "phases");
+    for (int p = 0; p < PHASE_COUNT; p++)
+        json_number(&b->json, PHASE_NAMES[p], phases[p]);
+    json_end_object(&b->json);
+    if (!o->json && comm->rank == 0)
+        printf("step %s %s %lldx%lld batch %lld %s: %.3f s, %.2f images/s, peak %.0f MB\n", o->method, o->model,
+               (long long)o->size, (long long)o->size, (long long)o->batch, o->precision, median,
+               (double)o->batch / median, bench_peak_mb());
+    free(labels);
+    free(seconds);
+    return STATUS_OK;
+}
+
+Status bench_step(BenchContext *b, Error *err) {
+    const BenchOptions *o = b->options;
+    static const float mean[3] = {0.5f, 0.5f, 0.5f}, std[3] = {0.25f, 0.25f, 0.25f};
+    ModelShape shape = {.width = (int)o->width, .classes = 200, .projection = (int)o->dim, .size = (int)o->size};
+    snprintf(shape.encoder, sizeof shape.encoder, "%.15s", o->model);
+    Model model = {0};
+    Step step = {0};
+    Status status = model_init(&model, &b->runtime.device, &b->runtime.comm, &shape,
+                               b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, 1, err);
+    if (status == STATUS_OK)
+        status = step_init(&step, &b->config, &model, o->batch, mean, std, err);
+    if (status == STATUS_OK)
+        status = fill_views(b, &step, err);
+    if (status == STATUS_OK)
+        status = time_steps(b, &step, err);
+    step_free(&step);
+    model_free(&model);
+    return comm_agree(&b->runtime.comm, status, err);
+}
