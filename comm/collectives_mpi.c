@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm/internal.h"
+#include "comm/watchdog.h"
 
 static MPI_Datatype datatype(DType type) {
     switch (type) {
@@ -36,7 +37,9 @@ void comm_host_gather_rows(Comm *comm, const void *send, const int64_t *counts, 
     MPI_CHECK(comm, MPI_Type_commit(&row));
     const char *slot = (const char *)recv + (size_t)offsets[comm->rank] * element_bytes;
     const void *from = slot == (const char *)send ? MPI_IN_PLACE : send;
+    watchdog_enter(comm->watchdog, "a gather of rows");
     MPI_CHECK(comm, MPI_Allgatherv(from, sizes[comm->rank], row, recv, sizes, offsets, row, MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
     MPI_CHECK(comm, MPI_Type_free(&row));
     free(sizes);
 }
@@ -51,14 +54,17 @@ static void all_reduce_mpi(Comm *comm, void *buffer, int64_t n, DType type) {
     double begin = MPI_Wtime();
     const int64_t part = (int64_t)(COMM_PART_BYTES / dtype_size(type));
     char *at = buffer;
+    watchdog_enter(comm->watchdog, "an all-reduce");
     for (; n > 0; n -= part, at += COMM_PART_BYTES)
         MPI_CHECK(comm,
                   MPI_Allreduce(MPI_IN_PLACE, at, (int)(n < part ? n : part), datatype(type), MPI_SUM, MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
     comm->seconds += MPI_Wtime() - begin;
 }
 
 static void reduce_start_mpi(Comm *comm, float *buffer, int64_t n, CommRequest *request) {
     MPI_Request mpi;
+    watchdog_post(comm->watchdog);
     MPI_CHECK(comm, MPI_Iallreduce(MPI_IN_PLACE, buffer, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &mpi));
     _Static_assert(sizeof mpi <= sizeof request->handle, "an MPI request fits the handle");
     memcpy(request->handle, &mpi, sizeof mpi);
@@ -84,7 +90,9 @@ static void reduce_poll_mpi(Comm *comm, CommRequest *request) {
 
 static void reduce_wait_mpi(Comm *comm, CommRequest *request) {
     double begin = MPI_Wtime();
+    watchdog_wait(comm->watchdog, "an all-reduce of gradients");
     finish(comm, request, 1);
+    watchdog_leave(comm->watchdog);
     comm->seconds += MPI_Wtime() - begin;
 }
 

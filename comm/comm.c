@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "comm/internal.h"
+#include "comm/watchdog.h"
 
 void comm_check(Comm *comm, int code, const char *expression, const char *file, int line) {
     if (code == MPI_SUCCESS)
@@ -67,11 +68,13 @@ Status comm_init(Comm *comm, Error *err) {
 }
 
 void comm_finalize(Comm *comm) {
-    (void)comm;
     int done = 0;
     MPI_Finalized(&done);
-    if (!done)
-        MPI_Finalize();
+    if (done)
+        return;
+    watchdog_enter(comm->watchdog, "the end of the job");
+    MPI_Finalize();
+    watchdog_leave(comm->watchdog);
 }
 
 void comm_abort(Comm *comm, Status code) {
@@ -95,29 +98,39 @@ Status comm_attach(Comm *comm, Device *device, Error *err) {
 }
 
 void comm_host_gather_i64(Comm *comm, const int64_t *mine, int n, int64_t *all) {
+    watchdog_enter(comm->watchdog, "a gather of numbers");
     MPI_CHECK(comm, MPI_Allgather(mine, n, MPI_INT64_T, all, n, MPI_INT64_T, MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
 }
 
 void comm_host_sum_f64(Comm *comm, double *values, int n) {
+    watchdog_enter(comm->watchdog, "a sum over ranks");
     MPI_CHECK(comm, MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
 }
 
 void comm_host_max_i64(Comm *comm, int64_t *values, int n) {
+    watchdog_enter(comm->watchdog, "an agreement of all ranks");
     MPI_CHECK(comm, MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
 }
 
 void comm_host_broadcast(Comm *comm, void *bytes, size_t size, int root) {
     char *at = bytes;
+    watchdog_enter(comm->watchdog, "a broadcast");
     while (size > 0) {
         size_t part = size < COMM_PART_BYTES ? size : COMM_PART_BYTES;
         MPI_CHECK(comm, MPI_Bcast(at, (int)part, MPI_BYTE, root, MPI_COMM_WORLD));
         at += part;
         size -= part;
     }
+    watchdog_leave(comm->watchdog);
 }
 
 void comm_barrier(Comm *comm) {
+    watchdog_enter(comm->watchdog, "a barrier");
     MPI_CHECK(comm, MPI_Barrier(MPI_COMM_WORLD));
+    watchdog_leave(comm->watchdog);
 }
 
 Status comm_agree(Comm *comm, Status mine, Error *err) {

@@ -12,6 +12,7 @@
 #include "kernels/device.h"
 
 typedef struct Comm Comm;
+struct Watchdog;
 
 /* One bucket's all-reduce in flight. */
 typedef struct CommRequest {
@@ -41,6 +42,7 @@ struct Comm {
     int threads;                    /* CPU threads this rank should use */
     int rebound;                    /* 1 when the launcher's one-core binding was widened to this rank's share */
     double seconds;                 /* spent waiting in collectives since the last reset (reset by the reader) */
+    struct Watchdog *watchdog;      /* told of every wait; NULL: off (comm/watchdog.h) */
     void *impl;
 };
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/watchdog.h"
 #include "io/files/files.h"
 #include "trainer/run/schedule.h"
 #include "trainer/run/signals.h"
@@ -117,7 +118,9 @@ static Status open_folder(Trainer *t, Error *err) {
     if (!t->log)
         status =
             error_set(err, STATUS_CANNOT_CREATE, "cannot write %s; is the run folder on a shared file system?", path);
-    return comm_agree(&t->runtime.comm, status, err);
+    RETURN_IF(comm_agree(&t->runtime.comm, status, err));
+    snprintf(path, sizeof path, "%s/logs", dir);
+    return watchdog_start(&t->runtime.comm, path, fileno(t->log), t->config.watchdog.step_seconds, err);
 }
 
 static void start_position(Trainer *t) {
@@ -192,7 +195,9 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     }
     if (t->log)
         fclose(t->log);
-    return runtime_close(&t->runtime, status, err);
+    status = runtime_close(&t->runtime, status, err);
+    watchdog_stop(&t->runtime.comm);
+    return status;
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
@@ -267,6 +272,7 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
                        .labels = batch->labels,
                        .mask = masking_on(t),
                        .lr = t->last_lr};
+    watchdog_phase(t->runtime.comm.watchdog, "training", t->at.step);
     double mark = trainer_now();
     feed_load(&t->feed, batch);
     if (t->at.phase == RUN_ENCODER)
@@ -338,6 +344,7 @@ static Status finish_epoch(Trainer *t, Error *err) {
     int evaluated = 0, is_best = 0;
     const int64_t epoch = t->at.epoch, every = t->config.eval.every_epochs;
     if (t->select_count > 0 && every > 0 && (epoch % every == 0 || epoch == t->config.train.epochs)) {
+        watchdog_phase(t->runtime.comm.watchdog, "validation", t->at.step);
         loader_pause(t->loader);
         Status status =
             evaluator_run(&t->evaluator, &t->dataset, t->select_split, t->select_ids, t->select_count, 0, &result, err);
@@ -350,6 +357,7 @@ static Status finish_epoch(Trainer *t, Error *err) {
             is_best = 1;
         }
     }
+    watchdog_phase(t->runtime.comm.watchdog, "end of epoch", t->at.step);
     trainer_report_epoch(t, epoch, evaluated ? &result : NULL);
     t->at.epoch++;
     t->at.cursor = 0;
