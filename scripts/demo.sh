@@ -16,19 +16,15 @@ excon=build/excon
 say() { printf '\n== %s\n' "$*"; }
 
 say "a dataset: shapes on textures; the texture gives the class away in train, and misleads in val"
-"$excon" import synthetic demo/data
+"$excon" import synthetic demo/data --classes 4 --train-per-class 500 --val-per-class 100
 say "train: two ranks, configs/demo.yaml"
 mpirun -n 2 "$excon" train configs/demo.yaml
-say "evaluate: accuracy, calibration, faithfulness of the explanations"
+say "evaluate: accuracy, and faithfulness of the explanations"
 mpirun -n 2 "$excon" eval demo/run
-if "$excon" help | grep -q '^  report '; then
-    say "report"
-    "$excon" report demo/run
-fi
-
 cat <<'END'
 
 Where to look next:
+  demo/run/eval.json        the table above, for programs
   demo/run/metrics.jsonl    one line per logged step and per epoch
   demo/run/config.yaml      every key as it was used; configs/demo.yaml explains them
   demo/run/checkpoints/     HDF5, PyTorch names and layouts
