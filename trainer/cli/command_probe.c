@@ -66,7 +66,10 @@ Status command_probe(int argc, char **argv, Error *err) {
         sets.items[sets.count++] = choice;
     }
     Config config;
-    RETURN_IF(config_load(&config, config_path, sets.items, sets.count, err));
+    if (op->run == probe_supcon) /* a loss alone: modes and methods combine freely */
+        RETURN_IF(config_load_loose(&config, config_path, sets.items, sets.count, err));
+    else
+        RETURN_IF(config_load(&config, config_path, sets.items, sets.count, err));
     ProbeSession session;
     Status status = probe_open(&session, &o, &config, op->samples, err);
     if (status == STATUS_OK)
