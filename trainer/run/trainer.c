@@ -139,12 +139,20 @@ static void start_position(Trainer *t) {
     memcpy(t->at.std, t->dataset.std, sizeof t->at.std);
 }
 
+/* Rank 0: records of steps beyond the position belong to a past that was given up, and go. */
+static Status open_metrics(Trainer *t, Error *err) {
+    char path[1200];
+    metrics_close(t->metrics);
+    t->metrics = NULL;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", t->config.run.dir);
+    return metrics_open(&t->metrics, path, t->at.step, err);
+}
+
 static Status open_records(Trainer *t, Error *err) {
     char path[1200];
     Status status = STATUS_OK;
     if (t->runtime.comm.rank == 0) {
-        snprintf(path, sizeof path, "%s/metrics.jsonl", t->config.run.dir);
-        status = metrics_open(&t->metrics, path, t->resumed_from < 0 ? 0 : t->resumed_from, err);
+        status = open_metrics(t, err);
         snprintf(path, sizeof path, "%s/events", t->config.run.dir);
         if (status == STATUS_OK)
             status = events_open(&t->events, path, err);
@@ -220,7 +228,32 @@ static int max_steps_reached(const Trainer *t) {
     return t->config.train.max_steps > 0 && t->at.step >= t->config.train.max_steps;
 }
 
-/* A skipped step leaves the model as it was. Too many in a row: back to the newest checkpoint, then give up. */
+/* Back to the newest checkpoint, as if the steps since had never been. */
+static Status roll_back(Trainer *t, Error *err) {
+    const int64_t from = t->at.step;
+    int found = 0;
+    loader_pause(t->loader);
+    Status status = trainer_restore(t, &found, err);
+    loader_resume(t->loader);
+    RETURN_IF(status);
+    if (!found)
+        return error_set(err, STATUS_DIVERGED,
+                         "training diverged at step %lld before its first checkpoint; lower optim.lr", (long long)from);
+    t->last_saved = t->at.step;
+    t->interval = t->epoch = (Tally){0};
+    t->rollbacks++;
+    t->skipped_in_row = 0;
+    trainer_log(t, "rolled back from step %lld to step %lld", (long long)from, (long long)t->at.step);
+    if (t->runtime.comm.rank == 0) {
+        fprintf(stderr, "excon: rolled back from step %lld to step %lld\n", (long long)from, (long long)t->at.step);
+        status = open_metrics(t, err);
+    }
+    return comm_agree(&t->runtime.comm, status, err);
+}
+
+/* A skipped step leaves the model as it was. Too many in a row: back to the newest checkpoint, then give up. No
+ * checkpoint is made within such a row: it would be the one to return to, and push out those from before the trouble.
+ */
 static Status handle_nonfinite(Trainer *t, int *rolled_back, Error *err) {
     *rolled_back = 0;
     t->skipped_in_row++;
@@ -235,20 +268,8 @@ static Status handle_nonfinite(Trainer *t, int *rolled_back, Error *err) {
                          "training diverged: %lld steps in a row without a finite gradient at step %lld, after %lld "
                          "rollbacks; lower optim.lr or raise loss.temperature",
                          (long long)t->skipped_in_row, (long long)t->at.step, (long long)t->rollbacks);
-    int found = 0;
-    loader_pause(t->loader);
-    Status status = trainer_restore(t, &found, err);
-    loader_resume(t->loader);
-    RETURN_IF(status);
-    if (!found)
-        return error_set(err, STATUS_DIVERGED,
-                         "training diverged at step %lld before its first checkpoint; lower optim.lr",
-                         (long long)t->at.step);
-    t->rollbacks++;
-    t->skipped_in_row = 0;
     *rolled_back = 1;
-    trainer_log(t, "rolled back to step %lld", (long long)t->at.step);
-    return STATUS_OK;
+    return roll_back(t, err);
 }
 
 static Status next_batch(Trainer *t, Batch *batch, int *done, Error *err) {
@@ -329,7 +350,7 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
                 return STATUS_OK;
         }
         const int64_t every = t->config.checkpoint.every_steps;
-        if (every > 0 && t->at.step % every == 0 && t->at.cursor < t->batches)
+        if (every > 0 && t->at.step % every == 0 && t->at.cursor < t->batches && t->skipped_in_row == 0)
             RETURN_IF(trainer_save(t, 0, err));
     }
     return STATUS_OK;
@@ -363,6 +384,8 @@ static Status finish_epoch(Trainer *t, Error *err) {
     t->at.cursor = 0;
     t->at.phase = RUN_ENCODER;
     t->at.finished = t->at.epoch > t->config.train.epochs;
+    if (t->skipped_in_row > 0 && !is_best && !t->at.finished)
+        return STATUS_OK;
     return trainer_save(t, is_best, err);
 }
 
