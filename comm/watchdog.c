@@ -42,7 +42,8 @@ typedef struct WatchdogThreads {
     int log;
     unsigned long long run;
     double limit, beat; /* seconds of silence that raise the alarm; between heartbeats */
-    _Atomic int64_t awake_ms, silent_ms, heart_ms;
+    _Atomic int64_t awake_ms, silent_ms;
+    _Atomic int64_t heart_ms; /* awake_ms when the heart last came round, its heartbeat written */
     _Atomic int alarmed;
     pthread_t judge, heart;
     pthread_mutex_t mutex; /* of what follows */
@@ -177,14 +178,15 @@ static void *heart_main(void *argument) {
     int looking = 0, stop = 0, write_report = 0;
     for (long long tick = 1; !stop; tick++) {
         const Heartbeat mine = heartbeat_now(w, tick);
-        heartbeat_write(w, &mine);
+        const int written = heartbeat_write(w, &mine) == 0;
         if (write_report)
             write_log(w);
         const int silence = silent(w) >= w->limit / 8;
         if (silence)
             read_peers(w, !looking);
         looking = silence;
-        atomic_store(&w->heart_ms, atomic_load(&w->awake_ms));
+        if (written)
+            atomic_store(&w->heart_ms, atomic_load(&w->awake_ms));
         pthread_mutex_lock(&w->mutex);
         if (write_report)
             w->logged = 1;
@@ -284,7 +286,7 @@ static void compose(WatchdogThreads *w) {
         say(&text, "computes after collective %lld, step %lld, %s", mine.entered, mine.step, mine.phase);
     const double looked = awake(w) - 1e-3 * (double)atomic_load(&w->heart_ms);
     if (looked >= stall(w))
-        say(&text, "; %s does not answer, so absent ranks are unknown", w->folder);
+        say(&text, "; %s cannot be written, so absent ranks are unknown", w->folder);
     else
         say_all_absent(&text, w, &mine);
     memcpy(w->report + text.used, "\n", 2);
