@@ -238,10 +238,10 @@ static void say_absent(Text *text, const WatchdogThreads *w, int rank, Presence 
         say(text, " (no heartbeat found)");
         return;
     }
-    say(text, " (%s; step %lld, %s, collective %lld, %s)",
-        how == STOPPED     ? "its process has stopped running"
-        : how == COMPUTING ? "it runs, but does not get to the collective"
-                           : "it waits in an earlier collective",
+    say(text, " (%s step %lld, %s, collective %lld, %s)",
+        how == STOPPED     ? "its process has stopped running; last heard of at"
+        : how == COMPUTING ? "it runs, but does not get to the collective;"
+                           : "it waits in an earlier collective;",
         h->step, h->phase, h->entered, h->waiting ? h->inside : "computing");
 }
 

@@ -16,6 +16,10 @@
  * writing a checkpoint (others wait for rank 0), loading a split into memory, the slowest step. The first step needs no
  * allowance of its own beyond that.
  *
+ * Limits: the step and collective of a stopped rank are those of its last heartbeat, at most a second old. A silent
+ * wait that only one rank's file system causes looks like a rank that computes. Debuggers that stop one rank raise the
+ * alarm.
+ *
  * Ownership: main thread alone calls the functions here and writes the marks. */
 #ifndef EXCON_COMM_WATCHDOG_H
 #define EXCON_COMM_WATCHDOG_H
