@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/faults/common.sh
 
-echo 1..27
+echo 1..31
 make_data
 RANDOM=20210 # the moments' seed
 kills=10
@@ -38,6 +38,26 @@ disturb() { # NAME, STEPS: sets landed and phases
     [ -z "$job" ] || finish
 }
 
+# The three newest checkpoints, the best one, the one resumed from, and nothing that a kill left half done.
+tidy() { # NAME, STEPS
+    ls "$scratch/$1/run/checkpoints" >"$scratch/files"
+    ! grep -qvE '^(step-[0-9]{8}\.h5|best\.h5|last\.h5|manifest\.json)$' "$scratch/files" &&
+        [ "$(grep -c '^step-' "$scratch/files")" -ge 3 ] && [ "$(grep -c '^step-' "$scratch/files")" -le 5 ] &&
+        [ "$(readlink "$(checkpoint "$1")")" = "$(printf 'step-%08d.h5' "$2")" ] && [ -e "$scratch/$1/run/checkpoints/best.h5" ]
+}
+
+# Stops after the first step, around the ends of passes and epochs, and before and after the last step.
+boundaries() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
+    local name=$1 stop status=0
+    settings "$3" "$4" "$5" | make_run "$name-stopped"
+    for stop in 1 9 10 18 20 $(($2 - 1)) "$2" 0; do
+        train "$name-stopped" 2 --set "train.max_steps=$stop" || status=1
+    done
+    [ $status = 0 ] && cmp "$(checkpoint "$name-whole")" "$(checkpoint "$name-stopped")" &&
+        diff <(losses "$name-whole") <(losses "$name-stopped") >"$scratch/diff"
+    check "$name.stops_at_boundaries" $? "$scratch/$name-stopped/log"
+}
+
 exact() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
     local name=$1 steps=$2 status
     settings "$3" "$4" "$5" | make_run "$name-whole"
@@ -58,6 +78,9 @@ exact() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
     check "$name.each_step_once" $? "$scratch/$name-killed/run/metrics.jsonl"
     diff <(losses "$name-whole") <(losses "$name-killed") >"$scratch/diff"
     check "$name.same_losses" $? "$scratch/diff"
+    tidy "$name-killed" "$steps"
+    check "$name.folder_is_tidy" $? "$scratch/files"
+    boundaries "$name" "$steps" "$3" "$4" "$5"
 }
 
 exact joint 108 excon recommended 12
