@@ -289,10 +289,10 @@ static void average_running(Step *s) {
 }
 
 /* The reduced gradient is the same on every rank, and so is this verdict. */
-static int gradient_is_finite(Step *s) {
+static int gradient_is_finite(Step *s, int64_t begin, int64_t end) {
     int64_t bad = 0;
     s->device->ops->zero(s->device, s->nonfinite, sizeof *s->nonfinite);
-    s->device->ops->guard_nonfinite(s->device, s->model->total, s->model->gradient, s->nonfinite);
+    s->device->ops->guard_nonfinite(s->device, end - begin, s->model->gradient + begin, s->nonfinite);
     s->device->ops->copy_out(s->device, &bad, s->nonfinite, sizeof bad);
     return bad == 0;
 }
@@ -352,7 +352,7 @@ void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
     report->background = rows.total_background;
     lap(s, report, PHASE_REDUCE, &mark);
 
-    report->finite = isfinite(report->loss) && gradient_is_finite(s);
+    report->finite = isfinite(report->loss) && gradient_is_finite(s, 0, m->total);
     if (!report->finite)
         ops->copy(s->device, m->running, s->running_before, sizeof(float) * (size_t)m->running_total);
     else
@@ -382,7 +382,7 @@ void step_classifier(Step *s, const StepInput *input, StepReport *report) {
     s->comm->collectives->all_reduce(s->comm, m->gradient + m->classifier_first, size, DTYPE_F32);
     comm_host_sum_f64(s->comm, &report->classifier_loss, 1);
     lap(s, report, PHASE_LOSS, &mark);
-    report->finite = isfinite(report->classifier_loss);
+    report->finite = isfinite(report->classifier_loss) && gradient_is_finite(s, m->classifier_first, m->total);
     if (report->finite)
         sgd_range(s, input->lr, m->classifier_first, m->total);
     lap(s, report, PHASE_OPTIMISE, &mark);

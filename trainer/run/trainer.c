@@ -156,6 +156,8 @@ static Status open_records(Trainer *t, Error *err) {
         snprintf(path, sizeof path, "%s/events", t->config.run.dir);
         if (status == STATUS_OK)
             status = events_open(&t->events, path, err);
+        if (status == STATUS_OK && t->resumed_from >= 0)
+            events_restart(t->events, t->at.step + 1);
     }
     return comm_agree(&t->runtime.comm, status, err);
 }
