@@ -83,6 +83,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-protot
 CPPFLAGS := -I. -D_GNU_SOURCE $(call system_flags,$(MPI_PC)) $(call system_flags,$(HDF5_PC)) $(call system_flags,$(YAML_PC)) \
             $(call system_flags,$(JPEG_PC)) $(call system_flags,$(BLAS_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
 CFLAGS := -std=gnu11 $(OPT) -g -march=$(ARCH) -fno-math-errno -fno-trapping-math -fopenmp -fno-strict-aliasing $(WARN) $(SAN)
+KEEP := $(if $(findstring address,$(SAN)),$(BUILD)/obj/tests/sanitize/keep_modules.o)
 LDFLAGS := -fopenmp $(SAN)
 LDLIBS := $(shell pkg-config --libs $(MPI_PC) $(HDF5_PC) 2>/dev/null) -lhdf5_hl \
           $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(BLAS_PC) $(CRYPTO_PC) 2>/dev/null) \
@@ -181,14 +182,14 @@ $(LIB): $(OBJS)
 	$(if $(Q),@echo '  AR   $@')
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/excon: $(MAIN:%.c=$(BUILD)/obj/%.o) $(LIB)
+$(BUILD)/excon: $(MAIN:%.c=$(BUILD)/obj/%.o) $(LIB) $(KEEP)
 	$(if $(Q),@echo '  LINK $@')
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KEEP) $(LIB) $(LDLIBS)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  LINK $@')
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT) $(LIB) -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KEEP) $(SUPPORT) $(LIB) -lcmocka $(LDLIBS)
 
 # Preloaded by tests that make input/output fail; never linked.
 $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
