@@ -129,6 +129,13 @@ class Settings:
     profile: str = "recommended"  # official: explain with batch statistics and update them; classifier left alone
     layer: int = 0
     threshold: float = 0.5
+    saliency: str = "gradcam"  # gradcam, gradient, integrated
+    steps: int = 8  # of integrated
+    relu: bool = False
+    target: str = "label"  # label, predicted
+    rule: str = "correct"  # correct, always, never
+    view: str = "standard"  # standard, random: what is explained and masked (random: the backup crop)
+    most: int = 0  # background rows kept; 0: all
     background: str = "none"  # none, denominator, class
     source: str = "rejected"  # rejected, complement
     temperature: float = 0.1
@@ -168,6 +175,27 @@ def grad_cam(model, images, targets, layer):
     return (gradient.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1).detach()
 
 
+def input_saliency(model, images, targets, settings):
+    """Signed sum over channels of the input gradient; or of image times the mean gradient at the midpoints of `steps` pieces
+    of the straight path from zero."""
+    integrated = settings.saliency == "integrated"
+    steps = settings.steps if integrated else 1
+    total = torch.zeros_like(images)
+    for i in range(steps):
+        x = (images * ((i + 0.5) / steps) if integrated else images).clone().requires_grad_()
+        logits = model.classifier(model.encoder(x))
+        total += torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), x)[0] / steps
+    return (total * images if integrated else total).sum(dim=1)
+
+
+def saliency(model, images, targets, settings):
+    if settings.saliency == "gradcam":
+        cam = grad_cam(model, images, targets, settings.layer)
+    else:
+        cam = input_saliency(model, images, targets, settings)
+    return cam.clamp(min=0) if settings.relu else cam
+
+
 def scale_cam(cam, side):
     """Bilinear to side x side, then per image minus min, over (max + 1e-8) of the shifted map."""
     up = F.interpolate(cam[:, None], size=side, mode="bilinear", align_corners=False)[:, 0]
@@ -178,7 +206,11 @@ def scale_cam(cam, side):
 def explain(model, images, targets, settings):
     """CAM pass, masked pass, and with batch statistics the original pass, which only moves the running statistics."""
     model.train(settings.batch_statistics)
-    cam = grad_cam(model, images, targets, settings.layer)
+    wanted = targets
+    if settings.target == "predicted":
+        with torch.no_grad():
+            wanted = model.classifier(model.encoder(images)).argmax(dim=1)
+    cam = saliency(model, images, wanted, settings)
     scaled = scale_cam(cam, images.shape[-1])
     mask = (scaled > settings.threshold).to(images.dtype)
     masked = images * mask[:, None]
@@ -187,6 +219,8 @@ def explain(model, images, targets, settings):
         if settings.batch_statistics:
             model.encoder(images)
     accept = masked_logits.argmax(dim=1) == targets
+    if settings.rule != "correct":
+        accept = torch.full_like(accept, settings.rule == "always")
     return Explanation(cam, scaled, mask, masked, masked_logits, accept)
 
 
@@ -240,12 +274,14 @@ def views_of(model, batch, settings):
     """(view 1, view 2, background rows, explanation or None) of one step."""
     if settings.method in ("simclr", "supcon"):
         return batch["backup"], batch["random"], batch["random"][:0], None
-    found = explain(model, batch["standard"], batch["labels"], settings)
+    explained = batch["standard" if settings.view == "standard" else "backup"]
+    found = explain(model, explained, batch["labels"], settings)
     first = torch.where(found.accept[:, None, None, None], found.masked, batch["backup"])
     background = batch["standard"][:0]
     if settings.method == "exconb" and settings.background != "none":
-        source = found.masked if settings.source == "rejected" else batch["standard"] * (1 - found.mask[:, None])
+        source = found.masked if settings.source == "rejected" else explained * (1 - found.mask[:, None])
         background = source[~found.accept]
+        background = background[: settings.most] if settings.most else background
     return first, batch["random"], background, found
 
 
