@@ -302,6 +302,7 @@ CASES = {
     "step-excon-always": ("step", {"method": "excon", "rule": "always"}),
     "step-excon-never": ("step", {"method": "excon", "rule": "never"}),
     "step-excon-random-source": ("step", {"method": "excon", "view": "random"}),
+    "step-exconb-most": ("step", {"method": "exconb", "background": "denominator", "most": 2}),
     "step-exconb-complement": ("step", {"method": "exconb", "background": "denominator", "source": "complement"}),
 }
 

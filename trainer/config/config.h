@@ -69,7 +69,7 @@ typedef struct Config {
     } select;
     struct {
         int mode, source;
-        int64_t max; /* rows kept per rank and view copy; 0: the rank's batch */
+        int64_t max; /* samples a step may append, over all ranks; 0: no limit */
     } background;
     struct {
         double temperature, base_temperature;

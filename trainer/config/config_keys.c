@@ -90,7 +90,8 @@ const Key config_keys[] = {
          "how background rows enter the loss; default denominator with method exconb"),
     ENUM("background.source", background.source, HASHED, LIST("rejected", "complement"), "rejected", NULL,
          "rejected masked images, or what the mask of such an image removed"),
-    INTEGER("background.max", background.max, HASHED, 0, 1048576, "0", "rows per rank and view; 0: the rank's batch"),
+    INTEGER("background.max", background.max, HASHED, 0, 1048576, "0",
+            "images a step appends at most, over all ranks; 0: no limit"),
 
     REAL("loss.temperature", loss.temperature, HASHED, 0.001, 100, "0.1", NULL, "T of the contrastive loss"),
     REAL("loss.base_temperature", loss.base_temperature, HASHED, 0.001, 100, "0.07", NULL,

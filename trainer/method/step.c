@@ -174,11 +174,16 @@ static void exchange_rows(Step *s, const StepInput *input, int64_t background, C
     if (!all)
         device_fatal(s->device, STATUS_SYSTEM, "out of memory for %d ranks", s->comm->size);
     comm_host_gather_i64(s->comm, mine, 2, all);
-    for (int r = 0; r < s->comm->size; r++) {
-        s->rows_of[r] = 2 * (all[2 * r] + all[2 * r + 1]);
-        rows->total_background += all[2 * r + 1];
+    int64_t room = s->config->background.max > 0 ? s->config->background.max : INT64_MAX;
+    for (int r = 0; r < s->comm->size; r++) { /* the first background.max in sample order, whatever the rank count */
+        const int64_t kept = all[2 * r + 1] < room ? all[2 * r + 1] : room;
+        room -= kept;
+        s->rows_of[r] = 2 * (all[2 * r] + kept);
         if (r < s->comm->rank)
-            rows->first_background += all[2 * r + 1];
+            rows->first_background += kept;
+        if (r == s->comm->rank)
+            rows->background = kept;
+        rows->total_background += kept;
     }
     free(all);
 }
@@ -312,6 +317,7 @@ void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
     int64_t background = masked ? explain(s, input, report) : 0;
     ContrastRows rows;
     exchange_rows(s, input, background, &rows);
+    background = rows.background;
     lap(s, report, PHASE_EXPLAIN, &mark);
 
     Walk walk = {.model = m,
