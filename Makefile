@@ -51,11 +51,33 @@ DNNL_VER  := $(shell echo DNNL_VERSION_MAJOR.DNNL_VERSION_MINOR.DNNL_VERSION_PAT
 REQUIRED_MISSING := $(strip $(if $(MPI_OK),,Open-MPI) $(if $(HDF5_OK),,HDF5) $(if $(YAML_OK),,libyaml) \
     $(if $(JPEG_OK),,libjpeg-turbo) $(if $(BLAS_OK),,OpenBLAS) $(if $(CRYPTO_OK),,libcrypto) $(if $(DNNL_VER),,oneDNN))
 
-NVCC    := $(shell command -v nvcc 2>/dev/null)
-CU_SRCS := $(shell find kernels -name '*.cu' 2>/dev/null)
-CUDA_WHY := $(if $(filter 0,$(CUDA)),CUDA=0,$(if $(NVCC),$(if $(CU_SRCS),,this version has no CUDA sources yet),nvcc not found))
+# The CUDA backend is a library of its own beside the program, which loads it when a CUDA device is asked for.
+NVCC        ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCHS  ?= 80 90
+CUDNN       ?= auto
+NCCL        ?= auto
+CUDA_HOME   ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_INC    := $(if $(NVCC),-isystem $(CUDA_HOME)/include)
+CUDA_LIBDIR := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_64-linux/lib $(CUDA_HOME)/lib))
+$(call one_of,CUDNN,auto 0 1)
+$(call one_of,NCCL,auto 0 1)
+$(if $(filter-out 50 52 53 60 61 62 70 72 75 80 86 87 88 89 90 90a 100 100a 103 110 120 121,$(CUDA_ARCHS)),$(error CUDA_ARCHS=$(CUDA_ARCHS): give compute capabilities like 80 90))
+header_version = $(shell echo 'version= $(2)' | $(CC) $(CUDA_INC) -include $(1) -E -P -x c - 2>/dev/null | sed -n 's/^version= *//p' | tr -d ' ')
+NVCC_VER  := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'))
+BLAS_HERE := $(if $(NVCC_VER),$(wildcard $(CUDA_HOME)/include/cublas_v2.h))
+CUDNN_VER := $(if $(and $(NVCC_VER),$(filter-out 0,$(CUDNN))),$(call header_version,cudnn_version.h,CUDNN_MAJOR.CUDNN_MINOR.CUDNN_PATCHLEVEL))
+NCCL_VER  := $(if $(and $(NVCC_VER),$(filter-out 0,$(NCCL))),$(call header_version,nccl.h,NCCL_MAJOR.NCCL_MINOR.NCCL_PATCH))
+CUDNN_VER := $(if $(findstring CUDNN,$(CUDNN_VER)),,$(CUDNN_VER))
+NCCL_VER  := $(if $(findstring NCCL,$(NCCL_VER)),,$(NCCL_VER))
+CUDA_WHY  := $(if $(filter 0,$(CUDA)),CUDA=0,$(if $(NVCC_VER),$(if $(BLAS_HERE),,cublas_v2.h not found under $(CUDA_HOME)),nvcc not found))
 ifneq ($(and $(filter 1,$(CUDA)),$(CUDA_WHY)),)
-$(error CUDA=1, but $(CUDA_WHY); leave CUDA out, or say CUDA=0, for the CPU backend)
+$(error CUDA=1, but $(CUDA_WHY); set NVCC or CUDA_HOME, leave CUDA out, or say CUDA=0, for the CPU backend)
+endif
+ifneq ($(and $(filter 1,$(CUDNN)),$(if $(CUDA_WHY)$(CUDNN_VER),,none)),)
+$(error CUDNN=1, but cudnn_version.h was not found)
+endif
+ifneq ($(and $(filter 1,$(NCCL)),$(if $(CUDA_WHY)$(NCCL_VER),,none)),)
+$(error NCCL=1, but nccl.h was not found)
 endif
 
 pad  = $(shell printf '%-14s' '$(1)')
@@ -70,7 +92,9 @@ $(call line,OpenBLAS,$(if $(BLAS_OK),$(call pkg_ver,$(BLAS_PC))),BLAS_PC=$(BLAS_
 $(call line,oneDNN,$(DNNL_VER),DNNL_DIR=$(DNNL_DIR))
 $(call line,libcrypto,$(if $(CRYPTO_OK),$(call pkg_ver,$(CRYPTO_PC))),CRYPTO_PC=$(CRYPTO_PC))
 $(call line,cmocka (tests),$(if $(CMOCKA_OK),$(call pkg_ver,$(CMOCKA_PC))),CMOCKA_PC=$(CMOCKA_PC))
-$(info $()  $(call pad,CUDA) $(if $(CUDA_WHY),off: $(CUDA_WHY),found $(NVCC)) (CUDA=0|1))
+$(info $()  $(call pad,CUDA) $(if $(CUDA_WHY),off: $(CUDA_WHY),found $(NVCC_VER), sm $(CUDA_ARCHS)) (CUDA=0|1 NVCC= CUDA_ARCHS=))
+$(if $(CUDA_WHY),,$(info $()  $(call pad,cuDNN) $(if $(CUDNN_VER),found $(CUDNN_VER),off: $(if $(filter 0,$(CUDNN)),CUDNN=0,cudnn.h not found); convolutions by cuBLAS) (CUDNN=0|1)))
+$(if $(CUDA_WHY),,$(info $()  $(call pad,NCCL) $(if $(NCCL_VER),found $(NCCL_VER),off: $(if $(filter 0,$(NCCL)),NCCL=0,nccl.h not found); collectives by MPI) (NCCL=0|1)))
 endif
 ifneq ($(REQUIRED_MISSING),)
 $(error missing: $(REQUIRED_MISSING). Run scripts/deps.sh, or make demo, which does)
@@ -84,32 +108,42 @@ CPPFLAGS := -I. -D_GNU_SOURCE $(call system_flags,$(MPI_PC)) $(call system_flags
             $(call system_flags,$(JPEG_PC)) $(call system_flags,$(BLAS_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
 CFLAGS := -std=gnu11 $(OPT) -g -march=$(ARCH) -fno-math-errno -fno-trapping-math -fopenmp -fno-strict-aliasing $(WARN) $(SAN)
 KEEP := $(if $(findstring address,$(SAN)),$(BUILD)/obj/tests/sanitize/keep_modules.o)
-LDFLAGS := -fopenmp $(SAN)
+LDFLAGS := -fopenmp -rdynamic $(SAN)
 LDLIBS := $(shell pkg-config --libs $(MPI_PC) $(HDF5_PC) 2>/dev/null) -lhdf5_hl \
           $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(BLAS_PC) $(CRYPTO_PC) 2>/dev/null) \
-          $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl -lpthread -lm
+          $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl -lpthread -ldl -lm
 comma := ,
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # ---- files ----------------------------------------------------------------------------------------------------------
-ROOMS := kernels/base kernels/cpu kernels/nocuda comm io trainer $(wildcard kernels/*.c)
+ROOMS := kernels/base kernels/cpu comm io trainer $(wildcard kernels/*.c)
 MAIN  := trainer/cli/main.c
-SRCS  := $(filter-out $(MAIN),$(shell find $(ROOMS) -name '*.c' 2>/dev/null | sort))
+SRCS  := $(filter-out $(MAIN) comm/nccl/%,$(shell find $(ROOMS) -name '*.c' 2>/dev/null | sort))
 OBJS  := $(SRCS:%.c=$(BUILD)/obj/%.o)
 LIB   := $(BUILD)/libexcon.a
 TESTS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TEST_BIN := $(TESTS:tests/%.c=$(BUILD)/tests/%)
 SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c' 2>/dev/null | sort))
 SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
-LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' 2>/dev/null | sort)
+LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
-.PHONY: all help deps check demo test test-binaries bench asan ubsan format format-check clean FORCE
-all: $(BUILD)/excon
+CUDNN_SRCS := $(wildcard kernels/cuda/conv_cudnn.c)
+CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*.c)))
+CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
+NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
+SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
+SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
+
+.PHONY: all help deps check demo test test-simt test-binaries bench asan ubsan format format-check clean FORCE
+CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
+SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
+all: $(BUILD)/excon $(CUDA_LIB)
 
 help:
 	@echo 'make            build $(BUILD)/excon'
 	@echo 'make demo       install what is missing, build, train on a small dataset with two ranks, evaluate, report'
 	@echo 'make test       build and run every test; ends in counted results (TEST=loader: only those named so)'
+	@echo 'make test-simt  the CUDA backend alone, compiled for the CPU (no GPU, no CUDA needed)'
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
@@ -124,10 +158,13 @@ deps:
 demo:
 	@scripts/demo.sh
 
-test-binaries: all $(TEST_BIN)
+test-binaries: all $(TEST_BIN) $(SIMT_LIB)
 
 test: test-binaries
 	@BUILD='$(BUILD)' MPIRUN='$(MPIRUN)' PYTHON='$(PYTHON)' tests/run.sh $(TEST)
+
+test-simt: all $(TEST_BIN) $(SIMT_LIB)
+	@BUILD='$(BUILD)' MPIRUN='$(MPIRUN)' PYTHON='$(PYTHON)' tests/run.sh simt/
 
 # Sanitizers confuse gcc's flow warnings, so those are no errors there.
 asan:
@@ -191,6 +228,63 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 	$(if $(Q),@echo '  LINK $@')
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KEEP) $(SUPPORT) $(LIB) -lcmocka $(LDLIBS)
 
+# ---- the CUDA backend's library --------------------------------------------------------------------------------------
+# Twice from the same sources: by nvcc for GPUs, and by g++ on stand-in headers (tests/simt), which tests run on the CPU.
+NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
+CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+              -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
+              $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
+CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)
+CUDA_OBJS  := $(CUDA_C:%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.cu.o) $(if $(CUDNN_VER),$(CUDNN_SRCS:%.c=$(BUILD)/cuda/%.o)) \
+              $(if $(NCCL_VER),$(NCCL_C:%.c=$(BUILD)/cuda/%.o))
+CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if $(CUDNN_VER),-lcudnn) $(if $(NCCL_VER),-lnccl) \
+              $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
+
+SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror)
+SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_NCCL $(SAN)
+SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
+              $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
+
+$(BUILD)/cuda/flags: FORCE
+	@mkdir -p $(@D); echo '$(NVCC) $(NVCC_FLAGS) $(CC) $(CUDA_CFLAGS) $(CUDA_LIBS)' | cmp -s - $@ || echo '$(NVCC) $(NVCC_FLAGS) $(CC) $(CUDA_CFLAGS) $(CUDA_LIBS)' >$@
+
+$(BUILD)/simt/flags: FORCE
+	@mkdir -p $(@D); echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' | cmp -s - $@ || echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' >$@
+
+$(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/cuda/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  NVCC $<')
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  CC   $< (CUDA)')
+	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
+	$(if $(Q),@echo '  SO   $@')
+	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
+
+$(BUILD)/simt/%.cu.o: %.cu $(BUILD)/simt/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  SIMT $<')
+	$(Q)$(CXX) -x c++ -std=c++20 $(SIMT_FLAGS) $(SIMT_WARN) -MMD -MP -c $< -o $@
+
+$(BUILD)/simt/%.o: %.cpp $(BUILD)/simt/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  SIMT $<')
+	$(Q)$(CXX) -std=c++20 $(SIMT_FLAGS) $(SIMT_WARN) -MMD -MP -c $< -o $@
+
+$(BUILD)/simt/%.o: %.c $(BUILD)/simt/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  SIMT $<')
+	$(Q)$(CC) -std=gnu11 $(SIMT_FLAGS) $(CPPFLAGS) $(SIMT_WARN) -Wstrict-prototypes -MMD -MP -c $< -o $@
+
+$(SIMT_LIB): $(SIMT_OBJS)
+	$(if $(Q),@echo '  SO   $@')
+	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(shell pkg-config --libs $(BLAS_PC) $(MPI_PC) 2>/dev/null)
+
 # Preloaded by tests that make input/output fail; never linked.
 $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -199,5 +293,5 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 
 $(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint: | $(BUILD)/tests/faults/fail_io.so
 
-.PRECIOUS: $(BUILD)/obj/%.o
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
+-include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

@@ -29,6 +29,8 @@ typedef enum DeviceKind { DEVICE_CPU = 0, DEVICE_CUDA = 1 } DeviceKind;
 
 struct Ops;
 
+enum { DEVICE_STAMPS = 16 }; /* moments ops->stamp tells apart */
+
 typedef struct Device {
     const struct Ops *ops;
     DeviceKind kind;
@@ -39,17 +41,31 @@ typedef struct Device {
     size_t bytes_now, bytes_peak; /* device memory taken through ops->alloc */
     void (*fatal)(void *ctx, Status code, const char *message); /* never returns; NULL: print and abort() */
     void *fatal_ctx;
-    void *impl; /* owned by the backend */
+    void *impl;     /* owned by the backend */
+    void *library;  /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
+    int plain_conv; /* 1: convolutions as im2col and GEMM even where the backend has something faster, for cross-checks;
+                       read by conv_create */
 } Device;
 
 /* Opens a CPU device with `threads` OpenMP threads (0: OMP_NUM_THREADS or the cores this process may use). */
 Status device_open_cpu(Device *device, int threads, Error *err);
 
-/* Opens CUDA device `index`; STATUS_SYSTEM when no such device or the build lacks CUDA. */
+/* The CUDA backend is a library of its own, libexcon_cuda.so beside the program (or in ../lib, or where the environment
+ * variable EXCON_CUDA_LIBRARY says), loaded at the first of these calls: the program starts without CUDA's libraries,
+ * and on machines that have none. */
+
+/* Opens CUDA device `index`; STATUS_SYSTEM when there is no such device or no backend. */
 Status device_open_cuda(Device *device, int index, Error *err);
 
-/* Devices the CUDA driver offers; 0 when none, no driver, or a build without CUDA. `why` says which. */
+/* Devices the CUDA driver offers; 0 when none, no driver, or no backend. `why` (may be NULL) says which. */
 int device_count_cuda(char *why, size_t why_size);
+
+/* What that library exports, under the name excon_cuda_backend. */
+typedef struct CudaBackend {
+    size_t ops_size, device_size; /* of the headers it was compiled with */
+    int (*count)(char *why, size_t why_size);
+    Status (*open)(Device *device, int index, Error *err);
+} CudaBackend;
 
 void device_close(Device *device);
 

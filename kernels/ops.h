@@ -21,6 +21,8 @@ typedef struct ContrastShape {
     int64_t anchors;        /* A: the mean's denominator */
     float temperature;      /* T */
     float base_temperature; /* T0 */
+    DType products;         /* precision of what enters a product of rows: f32, or bf16 where the backend has a faster
+                               unit for it (CUDA). Sums are f32 or wider either way */
 } ContrastShape;
 
 typedef struct SgdStep {
@@ -32,12 +34,30 @@ typedef struct Ops {
     /* Zero-filled, 64-byte aligned. STATUS_SYSTEM with the size in the message when there is not enough. */
     Status (*alloc)(Device *, size_t bytes, void **out, Error *);
     void (*release)(Device *, void *pointer, size_t bytes);
+    /* From host_alloc's memory the copy happens in the order of the stream: the source must stay as it is until sync.
+     * Any other source has been read when the call returns. */
     void (*copy_in)(Device *, void *dst, const void *host_src, size_t bytes);
     void (*copy_out)(Device *, void *host_dst, const void *src, size_t bytes); /* waits */
     void (*copy)(Device *, void *dst, const void *src, size_t bytes);
     void (*zero)(Device *, void *dst, size_t bytes);
     void (*sync)(Device *);
+    /* Host memory that copies reach without a detour (pinned, for CUDA), zero-filled. */
+    Status (*host_alloc)(Device *, size_t bytes, void **out, Error *);
+    void (*host_release)(Device *, void *pointer, size_t bytes);
     void (*close)(Device *);
+
+    /* ---- time and graphs ----------------------------------------------------------------------------------------- */
+    /* Marks a moment in the device's order of work; and the seconds between two marks, valid after sync. A slot is in
+     * [0, DEVICE_STAMPS). */
+    void (*stamp)(Device *, int slot);
+    double (*stamp_seconds)(Device *, int from, int to);
+    /* A stretch of launches that is the same every time: same calls, same addresses, same numbers. `key` says which.
+     * begin: 0 when a recording of `key` was started instead, then the caller issues nothing; 1 when the caller issues
+     * the stretch and calls graph_end. Inside a stretch nothing waits for the device, nothing is allocated, and copies
+     * to and from the host use host_alloc's memory. A stretch is recorded when its key is met the second time; a few
+     * recordings are kept. CPU: always 1. */
+    int (*graph_begin)(Device *, uint64_t key);
+    void (*graph_end)(Device *);
 
     /* ---- convert ------------------------------------------------------------------------------------------------ */
     /* dst[i] = src[i], f32 <-> bf16 (round to nearest even) or same type. */
@@ -46,6 +66,8 @@ typedef struct Ops {
     void (*gather_rows)(Device *, int64_t n, size_t row_bytes, const void *src, const int32_t *index, void *dst);
     /* y[i] += x[i], f32. */
     void (*add)(Device *, int64_t n, const float *x, float *y);
+    /* out [1] f64 = weight * sum x[i]. */
+    void (*sum)(Device *, int64_t n, const float *x, double weight, double *out);
     /* dst[n*hw*c] NHWC of dtype <- src [n,c,hw] f32 NCHW, and back; for probes and checks, not the step. */
     void (*nchw_to_nhwc)(Device *, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst);
     void (*nhwc_to_nchw)(Device *, int64_t n, int c, int hw, DType src_type, const void *src, float *dst);

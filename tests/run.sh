@@ -3,6 +3,8 @@
 #
 # Programs are the cmocka binaries under $BUILD/tests and the scripts tests/*/test_*.sh; both print TAP. One line per
 # program, the output of failing ones, the reasons of skips, and at the end "excon: N passed, N failed, N skipped".
+# Programs that know EXCON_TEST_BACKEND or EXCON_BACKEND run once more, as simt/NAME, on the CUDA backend compiled for the
+# stand-in GPU of tests/simt; with GPU=1 instead as gpu/NAME, on the real backend and device.
 # A program that ends early, crashes or exceeds TEST_TIMEOUT seconds counts its missing results as failed (at least one).
 # cmocka 1.1.5 writes a skip as "not ok N # SKIP name" after the test's own message, which is the reason.
 set -uo pipefail
@@ -18,14 +20,41 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0
 
+# Lines of "variant path"; variant: cpu, simt or gpu.
 programs() {
-    local source
+    local source cuda=simt
+    [ "${GPU:-0}" = 1 ] && cuda=gpu
     for source in tests/*/test_*.c; do
-        [ -e "$source" ] && echo "$BUILD/${source%.c}"
+        [ -e "$source" ] || continue
+        case $source in
+        tests/simt/*) echo "$cuda $BUILD/${source%.c}" ;;
+        *) echo "cpu $BUILD/${source%.c}" ;;
+        esac
     done
     for source in tests/*/test_*.sh; do
-        [ -e "$source" ] && echo "$source"
+        [ -e "$source" ] || continue
+        case $source in
+        tests/simt/*) echo "$cuda $source" ;;
+        *) echo "cpu $source" ;;
+        esac
     done
+    grep -lE 'device_fixture|support/probe' tests/*/test_*.c | while IFS= read -r source; do
+        case $source in
+        tests/simt/*) ;;
+        *) echo "$cuda $BUILD/${source%.c}" ;;
+        esac
+    done
+}
+
+# run_program VARIANT PATH   with the environment of the variant
+run_program() {
+    local library=$BUILD/simt/libexcon_cuda.so
+    if [ "$1" = cpu ]; then
+        timeout -k 10 "$limit" "./$2"
+        return
+    fi
+    [ "$1" = gpu ] && library=$BUILD/libexcon_cuda.so
+    EXCON_CUDA_LIBRARY=$PWD/$library EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda timeout -k 10 "$limit" "./$2"
 }
 
 # Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.
@@ -55,9 +84,10 @@ count_results() {
 
 passed=0 failed=0 skipped=0 ran=0
 : >"$scratch/skips"
-while IFS= read -r program; do
+while read -r variant program; do
     name=${program#"$BUILD"/}
     name=${name#tests/}
+    [ "$variant" = cpu ] || name=$variant/${name#simt/}
     if [ $# -gt 0 ]; then
         wanted=0
         for part in "$@"; do
@@ -70,7 +100,7 @@ while IFS= read -r program; do
     rm -rf "$TMPDIR"
     mkdir -p "$TMPDIR"
     start=$(date +%s.%N)
-    timeout -k 10 "$limit" "./$program" >"$log" 2>&1 </dev/null
+    run_program "$variant" "$program" >"$log" 2>&1 </dev/null
     code=$?
     seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
     count_results "$log" >"$scratch/counts"
@@ -84,7 +114,7 @@ while IFS= read -r program; do
         note="  exit status $code though no test failed"
     fi
     if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
-    printf '  %-26s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
+    printf '  %-30s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
     if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 80; fi
     tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))

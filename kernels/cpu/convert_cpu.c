@@ -1,4 +1,4 @@
-/* Type and layout conversions, row gathering, and addition. */
+/* Type and layout conversions, row gathering, addition and sums. */
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -40,6 +40,14 @@ void add_cpu(Device *device, int64_t n, const float *x, float *y) {
 #pragma omp parallel for simd num_threads(parts) schedule(static) if (parallel : parts > 1)
     for (int64_t i = 0; i < n; i++)
         y[i] += x[i];
+}
+
+void sum_cpu(Device *device, int64_t n, const float *x, double weight, double *out) {
+    (void)device;
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    *out = weight * sum;
 }
 
 void nchw_to_nhwc_cpu(Device *device, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst) {

@@ -16,12 +16,21 @@ void copy_out_cpu(Device *, void *host_dst, const void *src, size_t bytes);
 void copy_cpu(Device *, void *dst, const void *src, size_t bytes);
 void zero_cpu(Device *, void *dst, size_t bytes);
 void sync_cpu(Device *);
+Status host_alloc_cpu(Device *, size_t bytes, void **out, Error *);
+void host_release_cpu(Device *, void *pointer, size_t bytes);
 void close_cpu(Device *);
+
+/* ---- time and graphs ---- */
+void stamp_cpu(Device *, int slot);
+double stamp_seconds_cpu(Device *, int from, int to);
+int graph_begin_cpu(Device *, uint64_t key);
+void graph_end_cpu(Device *);
 
 /* ---- convert ---- */
 void cast_cpu(Device *, int64_t n, DType src_type, const void *src, DType dst_type, void *dst);
 void gather_rows_cpu(Device *, int64_t n, size_t row_bytes, const void *src, const int32_t *index, void *dst);
 void add_cpu(Device *, int64_t n, const float *x, float *y);
+void sum_cpu(Device *, int64_t n, const float *x, double weight, double *out);
 void nchw_to_nhwc_cpu(Device *, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst);
 void nhwc_to_nchw_cpu(Device *, int64_t n, int c, int hw, DType src_type, const void *src, float *dst);
 

@@ -15,6 +15,7 @@ typedef struct CpuDevice {
     dnnl_stream_t stream;
     void *scratch; /* one operator's temporaries at a time */
     size_t scratch_bytes;
+    double stamps[DEVICE_STAMPS]; /* seconds */
 } CpuDevice;
 
 static inline CpuDevice *cpu_of(Device *device) {

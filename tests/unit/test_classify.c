@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 static double *block(int64_t n) {
@@ -187,5 +187,5 @@ int main(void) {
         cmocka_unit_test(test_labels_out_of_range_touch_nothing_else),
         cmocka_unit_test(test_onehot_and_equal),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

@@ -11,7 +11,7 @@
 
 #include "kernels/base/philox.h"
 #include "kernels/cpu/exp_lanes.h"
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 typedef enum Grouping {
@@ -412,5 +412,5 @@ int main(void) {
         cmocka_unit_test(test_nan_is_not_hidden),
         cmocka_unit_test(test_scratch_is_small),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 typedef struct Reference {
@@ -254,5 +254,5 @@ int main(void) {
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_impossible_geometry),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 static const DType types[] = {DTYPE_F32, DTYPE_BF16};
@@ -319,5 +319,5 @@ int main(void) {
         cmocka_unit_test(test_sgd),
         cmocka_unit_test(test_guard),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

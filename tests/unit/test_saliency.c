@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 static double *block(int64_t n) {
@@ -284,5 +284,5 @@ int main(void) {
         cmocka_unit_test(test_top),          cmocka_unit_test(test_apply),
         cmocka_unit_test(test_select_rows),  cmocka_unit_test(test_select_rejected),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

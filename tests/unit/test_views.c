@@ -13,7 +13,7 @@
 
 #include "kernels/contract/views_draw.h"
 #include "kernels/cpu/lanes.h"
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 
 #define GOLDEN "tests/golden/views.h5"
@@ -353,5 +353,5 @@ int main(void) {
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_views_differ),
     };
-    return cmocka_run_group_tests(tests, open_cpu_device, close_cpu_device);
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

@@ -1,16 +1,19 @@
-#include "tests/support/cpu_fixture.h"
+#include "tests/support/device_fixture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/device.h"
 
-int open_cpu_device(void **state) {
+int open_test_device(void **state) {
     Error err;
+    const char *backend = getenv("EXCON_TEST_BACKEND");
+    const int cuda = backend && strcmp(backend, "cuda") == 0;
     Device *device = calloc(1, sizeof *device);
     if (!device)
         return -1;
-    if (device_open_cpu(device, 2, &err) != STATUS_OK) {
+    if ((cuda ? device_open_cuda(device, 0, &err) : device_open_cpu(device, 2, &err)) != STATUS_OK) {
         printf("%s\n", err.message);
         free(device);
         return -1;
@@ -19,7 +22,7 @@ int open_cpu_device(void **state) {
     return 0;
 }
 
-int close_cpu_device(void **state) {
+int close_test_device(void **state) {
     Device *device = *state;
     device_close(device);
     size_t left = device->bytes_now;

@@ -1,0 +1,55 @@
+/* What the CUDA backend's files share: the device's state, its stream and scratch memory, and checks. C and CUDA.
+ *
+ * Everything runs on one stream per device, in the order of the calls; the collectives have a stream of their own and
+ * are ordered against this one by events (comm/nccl). Nothing here waits except copy_out and sync. */
+#ifndef EXCON_KERNELS_CUDA_INTERNAL_H
+#define EXCON_KERNELS_CUDA_INTERNAL_H
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include "kernels/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct CudaDevice {
+    cudaStream_t stream;
+    cublasHandle_t blas; /* on that stream, with a workspace of its own, so that captures hold no allocation */
+    void *blas_workspace;
+    void *cudnn; /* cudnnHandle_t, made by the first convolution plan; NULL: none yet, or not built in */
+    void (*cudnn_close)(void *cudnn);
+    int multiprocessors;
+    int capability; /* 10 * major + minor: 90 for Hopper */
+    void *scratch;  /* one operator's temporaries at a time */
+    size_t scratch_bytes;
+    cudaEvent_t stamps[DEVICE_STAMPS];
+    struct CudaGraphs *graphs;
+} CudaDevice;
+
+static inline CudaDevice *cuda_of(const Device *device) {
+    return (CudaDevice *)device->impl;
+}
+
+static inline cudaStream_t cuda_stream(const Device *device) {
+    return cuda_of(device)->stream;
+}
+
+/* The device's scratch, at least `bytes` long and 256-byte aligned; overwritten by the next operator. It grows at the
+ * first call that needs more, which waits for the device; never during a capture. Ends the job when memory is out. */
+void *cuda_scratch(Device *device, size_t bytes);
+
+/* 1 while the device's stream is being captured. */
+int cuda_capturing(const Device *device);
+
+/* End the job when `code` is a failure, naming rank, device, expression and place (device_fatal). */
+void cuda_check(Device *device, cudaError_t code, const char *expression, const char *file, int line);
+void cublas_check(Device *device, cublasStatus_t code, const char *expression, const char *file, int line);
+#define CUDA_CHECK(device, expression) cuda_check((device), (expression), #expression, __FILE__, __LINE__)
+#define CUBLAS_CHECK(device, expression) cublas_check((device), (expression), #expression, __FILE__, __LINE__)
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,19 @@
+/* Shared by the files of the stand-in GPU. */
+#ifndef SIMT_INTERNAL_H
+#define SIMT_INTERNAL_H
+
+#include <functional>
+
+#include "include/cuda_runtime.h"
+#include "simt.h"
+
+/* Runs a whole grid now. */
+void simt_run_grid(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &thread);
+
+/* Gives a stream something to do when its turn comes: for the stand-ins of libraries. */
+void simt_enqueue(cudaStream_t stream, std::function<void()> work);
+
+SimtOrder simt_order();
+void simt_stream_counters(SimtCounters *counters);
+
+#endif

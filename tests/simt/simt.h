@@ -1,0 +1,28 @@
+/* What tests may set of the stand-in GPU, besides running it. Exported by the backend library that is built on it. */
+#ifndef SIMT_SIMT_H
+#define SIMT_SIMT_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum SimtOrder {
+    SIMT_FORWARD = 0, /* threads of a block by rank; streams as they were created */
+    SIMT_REVERSE = 1,
+    SIMT_SHUFFLED = 2 /* a new permutation after every barrier; also of the blocks */
+} SimtOrder;
+
+/* Order of threads, blocks and streams from now on. Results that depend on it are a race. The environment variable
+ * EXCON_SIMT_ORDER (forward, reverse, or a seed for shuffled) sets it at start. */
+void simt_set_order(SimtOrder order, unsigned seed);
+
+/* Kernels, fibers' turns, and barriers so far: what a test may want to see move. */
+typedef struct SimtCounters {
+    unsigned long long kernels, blocks, switches, captured, graph_launches;
+} SimtCounters;
+SimtCounters simt_counters(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
