@@ -24,15 +24,15 @@
 
 /* What a thread loads at once. Kept as it was loaded until it is used, which takes half the registers for bf16. */
 template <typename T, bool WIDE> struct Pack {
-    enum { COUNT = 1 };
+    static constexpr int COUNT = 1;
     typedef T Raw;
 };
 template <> struct Pack<float, true> {
-    enum { COUNT = Lanes<float>::COUNT };
+    static constexpr int COUNT = Lanes<float>::COUNT;
     typedef float4 Raw;
 };
 template <> struct Pack<bf16, true> {
-    enum { COUNT = Lanes<bf16>::COUNT };
+    static constexpr int COUNT = Lanes<bf16>::COUNT;
     typedef uint4 Raw;
 };
 
@@ -136,7 +136,7 @@ static __device__ __forceinline__ ChannelWalk channel_walk(const Tiling &t) {
 }
 
 template <int N> struct Rows {
-    enum { COUNT = N };
+    static constexpr int COUNT = N;
 };
 
 /* visit(Rows<n>, at) for every row of the walk, n = UNROLL of them at a time while there are so many: at, at + stride,

@@ -18,7 +18,7 @@ enum { RESIDENT = 4, RESIDENT_BACKWARD = 3 };
 template <int COUNT>
 static __device__ __forceinline__ void store_partials(const Tiling &t, const ChannelWalk &w, const float *first,
                                                       const float *second, double *partial) {
-    __shared__ __align__(16) float runs[2][BLOCK * COUNT]; /* [rows, channels of the tile], as threads are numbered */
+    __align__(16) __shared__ float runs[2][BLOCK * COUNT]; /* [rows, channels of the tile], as threads are numbered */
     for (int i = 0; i < COUNT; i++) {
         runs[0][threadIdx.x * COUNT + i] = first[i];
         runs[1][threadIdx.x * COUNT + i] = second[i];
@@ -70,11 +70,11 @@ static void combine(Device *device, const Tiling *t, const double *partial, cons
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     sums_kernel(Tiling t, const T *__restrict__ x, double *__restrict__ partial) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
     float sum[COUNT] = {0}, square[COUNT] = {0};
     walk_rows<4>(w, [&](auto rows, int64_t at) {
-        enum { ROWS = decltype(rows)::COUNT };
+        constexpr int ROWS = decltype(rows)::COUNT;
         typename Pack<T, WIDE>::Raw inputs[ROWS];
         for (int r = 0; r < ROWS; r++)
             inputs[r] = pack_load<T, WIDE>(x, at + (int64_t)r * w.stride);
@@ -193,7 +193,7 @@ template <typename T, bool WIDE, bool RESIDUAL>
 static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     apply_kernel(Tiling t, const T *x, const float *__restrict__ scale, const float *__restrict__ shift,
                  const T *residual, int relu, T *y) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
     if (!w.active)
         return;
@@ -201,7 +201,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     channels_load<COUNT>(scale + w.channel, a);
     channels_load<COUNT>(shift + w.channel, b);
     walk_rows<RESIDUAL ? 2 : 4>(w, [&](auto rows, int64_t at) {
-        enum { ROWS = decltype(rows)::COUNT };
+        constexpr int ROWS = decltype(rows)::COUNT;
         typename Pack<T, WIDE>::Raw inputs[ROWS], residuals[ROWS];
         for (int r = 0; r < ROWS; r++) {
             inputs[r] = pack_load<T, WIDE>(x, at + (int64_t)r * w.stride);
@@ -249,7 +249,7 @@ template <typename T> struct Backward {
 
 template <typename T, bool WIDE, Gate GATE, bool SECOND, bool SUMS>
 static __global__ void __launch_bounds__(BLOCK, RESIDENT_BACKWARD) backward_kernel(Tiling t, Backward<T> p) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
     constexpr bool READS_X = SUMS || GATE == GATE_X, WRITES = SECOND || GATE != GATE_NONE;
     typedef typename Pack<T, WIDE>::Raw Raw;
     const ChannelWalk w = channel_walk(t);
@@ -263,7 +263,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT_BACKWARD) backward_kern
         }
     }
     walk_rows<2>(w, [&](auto rows, int64_t at) {
-        enum { ROWS = decltype(rows)::COUNT };
+        constexpr int ROWS = decltype(rows)::COUNT;
         Raw first[ROWS], second[ROWS], outputs[ROWS], inputs[ROWS];
         for (int r = 0; r < ROWS; r++) {
             first[r] = pack_load<T, WIDE>(p.dy, at + (int64_t)r * w.stride);
@@ -338,7 +338,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     backward_apply_kernel(Tiling t, const T *dz, const T *x, const float *__restrict__ mean,
                           const float *__restrict__ invstd, const float *__restrict__ scale,
                           const double *__restrict__ sums, double per_count, T *dx) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
     if (!w.active)
         return;
@@ -354,7 +354,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
         }
     }
     walk_rows<2>(w, [&](auto rows, int64_t at) {
-        enum { ROWS = decltype(rows)::COUNT };
+        constexpr int ROWS = decltype(rows)::COUNT;
         typename Pack<T, WIDE>::Raw gradients[ROWS], inputs[ROWS];
         for (int r = 0; r < ROWS; r++) {
             gradients[r] = pack_load<T, WIDE>(dz, at + (int64_t)r * w.stride);

@@ -11,12 +11,12 @@ static Tiling tiling_of_images(int64_t N, int HW, int C, DType type, bool wide) 
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(BLOCK)
     pool_forward_kernel(Tiling t, const T *__restrict__ x, float *__restrict__ features) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
-    __shared__ __align__(16) float runs[BLOCK * COUNT]; /* [rows, channels of the tile], as threads are numbered */
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
+    __align__(16) __shared__ float runs[BLOCK * COUNT]; /* [rows, channels of the tile], as threads are numbered */
     const ChannelWalk w = channel_walk(t);
     float sum[COUNT] = {0};
     walk_rows<4>(w, [&](auto rows, int64_t at) {
-        enum { ROWS = decltype(rows)::COUNT };
+        constexpr int ROWS = decltype(rows)::COUNT;
         typename Pack<T, WIDE>::Raw inputs[ROWS];
         for (int r = 0; r < ROWS; r++)
             inputs[r] = pack_load<T, WIDE>(x, at + (int64_t)r * w.stride);
@@ -52,7 +52,7 @@ void pool_forward_cuda(Device *device, int64_t N, int HW, int C, DType type, con
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(BLOCK)
     pool_backward_kernel(Tiling t, const float *__restrict__ dfeatures, T *__restrict__ dx) {
-    enum { COUNT = Pack<T, WIDE>::COUNT };
+    constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
     if (!w.active)
         return;
