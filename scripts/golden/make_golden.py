@@ -6,6 +6,7 @@ Layout of a file:
   /model/NAME initial parameters and BN statistics, for --weights
   /expect/RUN one group per run of the program, attribute args (further arguments, separated by spaces), and below it the
               expected outputs under the names the program writes. A NaN among expected values says "not specified".
+              Attribute ranks (integer): what is expected holds for so many ranks; without it, for any number.
 
 Seeds are searched until no decision is close: no mask pixel within MASK_MARGIN of the threshold, no masked logit gap below
 LOGIT_MARGIN, no ReLU input within KINK_MARGIN of zero, some images accepted and some rejected, and float32 arithmetic in the
@@ -16,6 +17,7 @@ import copy
 import itertools
 import os
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -95,7 +97,15 @@ def state_of(model):
 
 
 def run_step(model, batch, settings, dtype, check):
-    """Expected outputs of the run `once`, and ten losses of the run `ten`."""
+    """Expected outputs of the run `once`, and ten losses of the run `ten`. With local batch norm those hold for
+    settings.ranks ranks, and the run `alone` for one."""
+    runs = take_steps(model, batch, settings, dtype, check)
+    if settings.ranks > 1:
+        runs["alone"] = take_steps(model, batch, replace(settings, ranks=1), dtype, check)["once"]
+    return runs
+
+
+def take_steps(model, batch, settings, dtype, check):
     model, batch = copy.deepcopy(model).to(dtype), cast(batch, dtype)
     least, hooks = watch_kinks(model)
     optimiser = ref.make_optimiser(model, settings)
@@ -125,7 +135,8 @@ def run_step(model, batch, settings, dtype, check):
 def run_explain(model, inputs, settings, dtype, check):
     model, inputs = copy.deepcopy(model).to(dtype), cast(inputs, dtype)
     least, hooks = watch_kinks(model)
-    found = ref.explain(model, inputs["images"], inputs["targets"], settings)
+    found = ref.together(ref.on_ranks(model, inputs, settings.ranks,
+                                      lambda part: ref.explain(model, part["images"], part["targets"], settings)))
     if check:
         require_clear(found, settings, MASK_MARGIN)
         if least[0] < KINK_MARGIN:
@@ -161,7 +172,7 @@ def run_supcon(_model, inputs, settings, dtype, _check):
 
 
 RUNNERS = {"step": run_step, "explain": run_explain, "encode": run_encode, "supcon": run_supcon}
-ARGS = {"once": "", "ten": "--steps 10", "eval": "--mode eval", "train": "--mode train"}
+ARGS = {"once": "", "alone": "", "ten": "--steps 10", "eval": "--mode eval", "train": "--mode train"}
 
 
 def drift(got, want):
@@ -234,10 +245,15 @@ def config_lines(op, case):
                   f"optim.momentum={settings.momentum}", f"optim.weight_decay={settings.weight_decay}",
                   "optim.schedule=constant", "optim.warmup=off", "start_epoch=0"]
     keys = {"saliency": "explain.method", "steps": "explain.steps", "threshold": "explain.threshold", "target": "explain.target",
-            "rule": "select.rule", "view": "explain.source_view", "most": "background.max"}
+            "rule": "select.rule", "view": "explain.source_view", "most": "background.max", "fill": "explain.fill",
+            "bn": "explain.bn"}
     lines += [f"{key}={case[name]}" for name, key in keys.items() if name in case]
     if case.get("relu"):
         lines.append("explain.relu=true")
+    if not case.get("update", True):
+        lines.append("explain.update_running_stats=false")
+    if "ranks" in case:
+        lines.append("bn.scope=local")
     if "layer" in case:
         lines.append(f"explain.layer=layer{case['layer']}")
     return lines
@@ -256,11 +272,15 @@ def write(folder, name, op, case):
         out.attrs["set"] = np.bytes_("\n".join(config_lines(op, case)))
         for key, value in inputs.items():
             out[key] = stored(value)
+        if "fill" in case:
+            out["mean"], out["std"] = np.float32(ref.MEAN), np.float32(ref.STD)
         for key, value in (state_of(model) if model else {}).items():
             out[f"model/{key}"] = stored(value)
         for run, outputs in runs.items():
             group = out.create_group(f"expect/{run}")
             group.attrs["args"] = np.bytes_(ARGS[run] or " ")
+            if "ranks" in case:
+                group.attrs["ranks"] = np.int32(1 if run == "alone" else case["ranks"])
             for key, value in outputs.items():
                 group[key] = stored(value)
     size = os.path.getsize(path)
@@ -282,6 +302,8 @@ CASES = {
     "explain-relu": ("explain", {"relu": True}),
     "explain-predicted": ("explain", {"target": "predicted"}),
     "explain-threshold": ("explain", {"threshold": 0.3}),
+    "explain-black": ("explain", {"fill": "black"}),
+    "explain-local": ("explain", {"profile": "official", "ranks": 2, "n": 8}),
     "explain-gradient": ("explain", {"saliency": "gradient"}),
     "explain-integrated": ("explain", {"saliency": "integrated", "steps": 8}),
     "supcon-none": ("supcon", {"method": "supcon", "n": 11}),
@@ -302,6 +324,11 @@ CASES = {
     "step-excon-always": ("step", {"method": "excon", "rule": "always"}),
     "step-excon-never": ("step", {"method": "excon", "rule": "never"}),
     "step-excon-random-source": ("step", {"method": "excon", "view": "random"}),
+    "step-excon-black": ("step", {"method": "excon", "fill": "black"}),
+    "step-excon-still": ("step", {"method": "excon", "bn": "batch", "update": False}),
+    "step-exconb-black": ("step", {"method": "exconb", "background": "class", "source": "complement", "fill": "black"}),
+    "step-supcon-local": ("step", {"method": "supcon", "ranks": 2}),
+    "step-exconb-local": ("step", {"method": "exconb", "profile": "official", "background": "denominator", "ranks": 2}),
     "step-exconb-most": ("step", {"method": "exconb", "background": "denominator", "most": 2}),
     "step-exconb-complement": ("step", {"method": "exconb", "background": "denominator", "source": "complement"}),
 }

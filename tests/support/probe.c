@@ -45,6 +45,18 @@ static void read_attribute(hid_t object, const char *name, char *text, size_t si
     H5Aclose(attribute);
 }
 
+/* 0 when there is no such attribute. */
+static int read_count(hid_t object, const char *name, const char *where) {
+    int value = 0;
+    if (H5Aexists(object, name) == 0)
+        return 0;
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0 || H5Aread(attribute, H5T_NATIVE_INT, &value) < 0 || value < 1)
+        give_up("use an attribute of", where);
+    H5Aclose(attribute);
+    return value;
+}
+
 static size_t append_cases(const char *path, ProbeCase **cases, size_t count) {
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file >= 0 && H5Aexists(file, "probe") == 0) {
@@ -70,6 +82,7 @@ static size_t append_cases(const char *path, ProbeCase **cases, size_t count) {
         if (run < 0)
             give_up("open a run of", path);
         read_attribute(run, "args", test->args, sizeof test->args, path);
+        test->ranks = read_count(run, "ranks", path);
         H5Gclose(run);
     }
     H5Gclose(runs);

@@ -2,8 +2,8 @@
  *
  * A golden file (written by scripts/golden/make_golden.py) holds the operation's inputs and the initial model, the
  * attributes `probe` (operation) and `set` (one --set value per line), and /expect/RUN groups of expected outputs, each
- * with an attribute `args`. The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, the launcher
- * $MPIRUN or mpirun. */
+ * with an attribute `args`, and `ranks` when the expectation holds for that many ranks only. The program is $EXCON or
+ * build/excon, its backend $EXCON_BACKEND or cpu, the launcher $MPIRUN or mpirun. */
 #ifndef EXCON_TESTS_PROBE_H
 #define EXCON_TESTS_PROBE_H
 
@@ -22,6 +22,7 @@ typedef struct ProbeCase {
     char sets[PROBE_TEXT]; /* one --set value per line */
     char run[64];
     char args[PROBE_TEXT]; /* separated by spaces */
+    int ranks;             /* what is expected holds for so many; 0: for any number */
 } ProbeCase;
 
 /* Why no probe can be run here, or NULL. */
