@@ -8,6 +8,9 @@ Layout of a file:
               expected outputs under the names the program writes. A NaN among expected values says "not specified".
               Attribute ranks (integer): what is expected holds for so many ranks; without it, for any number.
 
+Files eval-*.h5 are for `excon eval`: attributes encoder and set; /images uint8 NHWC, /labels, /mean, /std, /model/NAME, and
+one number under /expect for each that it prints.
+
 Seeds are searched until no decision is close: no mask pixel within MASK_MARGIN of the threshold, no masked logit gap below
 LOGIT_MARGIN, no ReLU input within KINK_MARGIN of zero, some images accepted and some rejected, and float32 arithmetic in the
 same code agrees with float64 to DRIFT, the ten losses move by less than PERTURBED_DRIFT when the parameters start off by
@@ -28,6 +31,7 @@ import reference as ref
 
 MASK_MARGIN, LATER_MASK_MARGIN = 1e-4, 1e-5
 LOGIT_MARGIN = 1e-3
+CHANGE_MARGIN = 1e-4
 KINK_MARGIN = 1e-6
 DRIFT = 3e-5
 PERTURBATION, PERTURBED_RUNS, PERTURBED_DRIFT = 5e-7, 4, 1e-5
@@ -39,10 +43,10 @@ class TooClose(Exception):
     """A decision hangs on rounding; another seed is needed."""
 
 
-def build_model(encoder, width, seed):
+def build_model(encoder, width, seed, classes=CLASSES):
     """Random parameters that make every term count: BN weights and biases off 1 and 0, running statistics of real passes."""
     torch.manual_seed(seed)
-    model = ref.Model(encoder, width, PROJECTION, CLASSES)
+    model = ref.Model(encoder, width, PROJECTION, classes)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d):
@@ -171,7 +175,34 @@ def run_supcon(_model, inputs, settings, dtype, _check):
     return {"once": {"loss": loss.detach()[None], "grad": gradient, "lse": lse}}
 
 
-RUNNERS = {"step": run_step, "explain": run_explain, "encode": run_encode, "supcon": run_supcon}
+def run_eval(model, inputs, settings, dtype, check):
+    """What `excon eval` prints: the predicted class is explained, with running statistics, over the whole split."""
+    model = copy.deepcopy(model).to(dtype).eval()
+    mean, std = (torch.tensor(values, dtype=dtype)[:, None, None] for values in (ref.MEAN, ref.STD))
+    images, labels = (inputs["images"].permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std, inputs["labels"]
+    answer = lambda x: model.classifier(model.encoder(x)).detach()
+    logits = answer(images)
+    predicted = logits.argmax(dim=1, keepdim=True)
+    place = (logits > logits.gather(1, labels[:, None])).sum(dim=1)
+    confidence = lambda x: answer(x).softmax(dim=1).gather(1, predicted)[:, 0]
+    cam = ref.grad_cam(model, images, predicted[:, 0], settings.layer)
+    up = F.interpolate(cam[:, None], size=images.shape[-1], mode="bilinear", align_corners=False)[:, 0]
+    top, gap = ref.keep_top(images, up)
+    before, kept, softened = confidence(images), confidence(top), confidence(images * ref.scale_cam(cam, images.shape[-1])[:, None])
+    if check:
+        others = (logits - logits.gather(1, labels[:, None])).abs().scatter(1, labels[:, None], torch.inf)
+        best = logits.topk(2, dim=1).values
+        if min(float(others.min()), float((best[:, 0] - best[:, 1]).min())) < LOGIT_MARGIN or gap < MASK_MARGIN:
+            raise TooClose("rank")
+        if min(float((before / after - 1).abs().min()) for after in (kept, softened)) < CHANGE_MARGIN:
+            raise TooClose("change")
+    numbers = {"count": torch.tensor(float(len(labels))), "top1": (place < 1).to(dtype).mean(), "top5": (place < 5).to(dtype).mean(),
+               "nll": F.cross_entropy(logits, labels), **ref.change(before, kept),
+               **{f"soft_{name}": value for name, value in ref.change(before, softened).items()}}
+    return {"": {name: value[None] for name, value in numbers.items()}}
+
+
+RUNNERS = {"eval": run_eval, "step": run_step, "explain": run_explain, "encode": run_encode, "supcon": run_supcon}
 ARGS = {"once": "", "alone": "", "ten": "--steps 10", "eval": "--mode eval", "train": "--mode train"}
 
 
@@ -198,12 +229,23 @@ def steady(model, inputs, settings, losses):
     return all(drift(run["ten"]["losses"], losses) < PERTURBED_DRIFT for run in runs)
 
 
-def make_inputs(op, case):
+def make_photographs(model, n, side, classes):
+    """uint8 images [n,S,S,3] with labels, 2 in 5 of which the model will find right."""
+    images = ((make_images(n, side) * 0.25 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    mean, std = torch.tensor(ref.MEAN), torch.tensor(ref.STD)
+    with torch.no_grad():
+        found = model.eval().classifier(model.encoder(((images / 255 - mean) / std).permute(0, 3, 1, 2))).argmax(dim=1)
+    return {"images": images, "labels": torch.where(torch.rand(n) < 0.4, found, torch.randint(classes, (n,)))}
+
+
+def make_inputs(op, case, model):
     n, side = case.get("n", BATCH), case.get("side", SIDE)
     if op == "step":
         names = {"ce": ["random"], "simclr": ["random", "backup"], "supcon": ["random", "backup"]}
         batch = make_batch(n, side)
         return {name: batch[name] for name in names.get(case["method"], ["standard", "random", "backup"]) + ["labels"]}
+    if op == "eval":
+        return make_photographs(model, n, side, case["classes"])
     if op in ("encode", "explain"):
         inputs = {"images": make_images(n, side)}
         return inputs if op == "encode" else {**inputs, "targets": torch.randint(CLASSES, (n,))}
@@ -217,9 +259,10 @@ def solve(op, case):
     """(model, inputs, runs) of the first seed without close decisions."""
     settings = ref.Settings(**{k: v for k, v in case.items() if k in ref.Settings.__dataclass_fields__})
     for seed in itertools.count(1):
-        model = None if op == "supcon" else build_model(case.get("encoder", "resnet10"), case.get("width", 4), seed)
+        model = None if op == "supcon" else build_model(case.get("encoder", "resnet10"), case.get("width", 4), seed,
+                                                           case.get("classes", CLASSES))
         torch.manual_seed(1000 + seed)
-        inputs = make_inputs(op, case)
+        inputs = make_inputs(op, case, model)
         try:
             runs = RUNNERS[op](model, inputs, settings, torch.float64, True)
         except TooClose:
@@ -240,6 +283,8 @@ def config_lines(op, case):
         settings = ref.Settings(temperature=case.get("temperature", 0.1))
         lines += [f"loss.temperature={settings.temperature}", f"loss.base_temperature={settings.base_temperature}",
                   f"background.mode={case.get('background', 'none')}"]
+    if op == "eval":
+        lines.append(f"eval.batch={case['batch']}")
     if op == "step":
         lines += [f"background.source={case.get('source', 'rejected')}", f"optim.lr={settings.lr}",
                   f"optim.momentum={settings.momentum}", f"optim.weight_decay={settings.weight_decay}",
@@ -261,6 +306,8 @@ def config_lines(op, case):
 
 def stored(tensor):
     array = tensor.detach().numpy()
+    if array.dtype == np.uint8:
+        return array
     return array.astype(np.float32 if tensor.is_floating_point() else np.int32)
 
 
@@ -268,17 +315,17 @@ def write(folder, name, op, case):
     seed, worst, model, inputs, runs = solve(op, case)
     path = os.path.join(folder, f"{name}.h5")
     with h5py.File(path, "w") as out:
-        out.attrs["probe"] = np.bytes_(op)
+        out.attrs["encoder" if op == "eval" else "probe"] = np.bytes_(case.get("encoder", "resnet10") if op == "eval" else op)
         out.attrs["set"] = np.bytes_("\n".join(config_lines(op, case)))
         for key, value in inputs.items():
             out[key] = stored(value)
-        if "fill" in case:
+        if "fill" in case or op == "eval":
             out["mean"], out["std"] = np.float32(ref.MEAN), np.float32(ref.STD)
         for key, value in (state_of(model) if model else {}).items():
             out[f"model/{key}"] = stored(value)
         for run, outputs in runs.items():
-            group = out.create_group(f"expect/{run}")
-            group.attrs["args"] = np.bytes_(ARGS[run] or " ")
+            group = out.require_group(f"expect/{run}")
+            group.attrs["args"] = np.bytes_(ARGS.get(run) or " ")
             if "ranks" in case:
                 group.attrs["ranks"] = np.int32(1 if run == "alone" else case["ranks"])
             for key, value in outputs.items():
@@ -291,6 +338,7 @@ def write(folder, name, op, case):
 
 
 CASES = {
+    "eval-faithfulness": ("eval", {"n": 33, "classes": 8, "batch": 10}),
     "encode-resnet10": ("encode", {}),
     "encode-resnet50": ("encode", {"encoder": "resnet50", "n": 6}),
     "explain-official": ("explain", {"profile": "official"}),

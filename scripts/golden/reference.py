@@ -277,6 +277,27 @@ def explain(model, images, targets, settings):
     return Explanation(cam, scaled, mask, masked, masked_logits, accept)
 
 
+KEEP_SHARE = 0.15
+
+
+def keep_top(images, up):
+    """The int(0.15 H W) most salient pixels of each image, the rest the mean colour; and how far the last pixel kept is above
+    the first one dropped, as a share of the map's range."""
+    maps = up.flatten(1)
+    keep = int(KEEP_SHARE * maps.shape[1])
+    ordered, order = maps.sort(dim=1, descending=True)
+    kept = torch.zeros_like(maps).scatter_(1, order[:, :keep], 1)
+    gap = (ordered[:, keep - 1] - ordered[:, keep]) / (ordered[:, 0] - ordered[:, -1])
+    return images * kept.reshape(up.shape)[:, None], float(gap.min())
+
+
+def change(before, after):
+    """Drop, increase, gain and decrease of confidences before and after."""
+    lost, won = (before - after) / before, (after - before) / before
+    return {"drop": lost.clamp(min=0).mean(), "increase": (after > before).to(before.dtype).mean(),
+            "gain": won.clamp(min=0).mean(), "decrease": (before > after).to(before.dtype).mean()}
+
+
 def positives(groups):
     """[n,n] bool: j is another row of i's group; group -1 is none."""
     same = (groups[:, None] == groups[None, :]) & (groups[:, None] >= 0)

@@ -138,13 +138,11 @@ static void add_split(char **arguments, int *count, char *text, const char *sepa
     }
 }
 
-int probe_run(const ProbeCase *test, int ranks, const char *out) {
-    ProbeCase cut = *test;
-    char rank_text[16], log[PROBE_PATH];
+int probe_program(const char *const *list, int ranks, const char *log) {
+    char rank_text[16];
     char *arguments[MAX_ARGUMENTS];
     int count = 0;
     snprintf(rank_text, sizeof rank_text, "%d", ranks);
-    snprintf(log, sizeof log, "%s.log", out);
     add(arguments, &count, "timeout");
     add(arguments, &count, "-k5");
     add(arguments, &count, "120");
@@ -159,6 +157,30 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
         add(arguments, &count, rank_text);
     }
     add(arguments, &count, program());
+    for (int i = 0; list[i]; i++)
+        add(arguments, &count, list[i]);
+
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        child(arguments, log, ranks);
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (code != 0) {
+        printf("excon %s %s, %d ranks: exit %d\n", list[0], list[1] ? list[1] : "", ranks, code);
+        print_file(log);
+    }
+    return code;
+}
+
+int probe_run(const ProbeCase *test, int ranks, const char *out) {
+    ProbeCase cut = *test;
+    char log[PROBE_PATH];
+    char *arguments[MAX_ARGUMENTS];
+    int count = 0;
+    snprintf(log, sizeof log, "%s.log", out);
     add(arguments, &count, "probe");
     add(arguments, &count, test->operation);
     add(arguments, &count, test->file);
@@ -171,19 +193,9 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
     }
     add_split(arguments, &count, cut.sets, "\n", "--set");
     add_split(arguments, &count, cut.args, " ", NULL);
-
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0)
-        child(arguments, log, ranks);
-    int status = 0;
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return -1;
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (code != 0) {
-        printf("%s %s, %d ranks: exit %d\n", test->file, test->run, ranks, code);
-        print_file(log);
-    }
+    int code = probe_program((const char *const *)arguments, ranks, log);
+    if (code != 0)
+        printf("%s %s failed\n", test->file, test->run);
     return code;
 }
 

@@ -33,6 +33,10 @@ const char *probe_missing(void);
  * file cannot be read. */
 ProbeCase *probe_cases(const char *prefix, size_t *count);
 
+/* Runs `excon ARGUMENT...` (the list ends in NULL) on so many ranks (1: without launcher), all it says in the file
+ * `log`. Returns the exit status after printing that file if it is not 0. */
+int probe_program(const char *const *list, int ranks, const char *log);
+
 /* Runs a case on so many ranks (1: without launcher), writing `out`. Returns the exit status after printing what the
  * program said if that is not 0. */
 int probe_run(const ProbeCase *test, int ranks, const char *out);
