@@ -7,6 +7,7 @@ Layout of a file:
   /expect/RUN one group per run of the program, attribute args (further arguments, separated by spaces), and below it the
               expected outputs under the names the program writes. A NaN among expected values says "not specified".
               Attribute ranks (integer): what is expected holds for so many ranks; without it, for any number.
+              Attribute tolerance of a dataset: the relative L2 distance allowed, in place of the test's own.
 
 Files eval-*.h5 are for `excon eval`: attributes encoder and set; /images uint8 NHWC, /labels, /mean, /std, /model/NAME, and
 one number under /expect for each that it prints.
@@ -14,7 +15,17 @@ one number under /expect for each that it prints.
 Seeds are searched until no decision is close: no mask pixel within MASK_MARGIN of the threshold, no masked logit gap below
 LOGIT_MARGIN, no ReLU input within KINK_MARGIN of zero, some images accepted and some rejected, and float32 arithmetic in the
 same code agrees with float64 to DRIFT, the ten losses move by less than PERTURBED_DRIFT when the parameters start off by
-PERTURBATION, about what another order of float32 additions amounts to. Usage: make_golden.py [FOLDER [NAME...]]"""
+PERTURBATION, about what another order of float32 additions amounts to.
+
+With precision=bf16 float64 is still what is expected. How far the program may be off is measured: the same code in float64,
+but rounding to bf16 what the program stores as bf16 (images, convolution weights, activations, and their gradients), starting
+off by BF16_PERTURBATION to round differently each time. A tensor's tolerance is BF16_MARGIN times the worst of BF16_RUNS such
+runs. Most of it is ReLU inputs near zero that change sides: 2^-9 of them per layer, each with its whole gradient, make ten to
+thirty percent of a gradient's length in ten layers; sums over few positions fare worse. Seeds are searched until the decisions
+are the same in every such run. A tensor whose tolerance reaches BF16_WORST, where a gradient left out would not be seen, is not
+specified; nor are mask pixels that some run decides otherwise. Of the tensors at most the share BF16_LOST goes that way.
+
+Usage: make_golden.py [FOLDER [NAME...]]"""
 
 import copy
 import itertools
@@ -35,6 +46,7 @@ CHANGE_MARGIN = 1e-4
 KINK_MARGIN = 1e-6
 DRIFT = 3e-5
 PERTURBATION, PERTURBED_RUNS, PERTURBED_DRIFT = 5e-7, 4, 1e-5
+BF16_PERTURBATION, BF16_RUNS, BF16_MARGIN, BF16_LEAST, BF16_WORST, BF16_LOST = 1e-3, 24, 2, 1e-4, 0.9, 0.15
 LIMIT = 1 << 20
 CLASSES, PROJECTION, BATCH, SIDE = 5, 16, 7, 16
 
@@ -75,7 +87,50 @@ def make_batch(n, side):
 
 
 def cast(batch, dtype):
+    if dtype == torch.bfloat16:
+        return {name: x.bfloat16().double() if x.is_floating_point() else x for name, x in batch.items()}
     return {name: x.to(dtype) if x.is_floating_point() else x for name, x in batch.items()}
+
+
+class RoundBoth(torch.autograd.Function):
+    """To bf16 and back; the gradient as well."""
+
+    @staticmethod
+    def forward(_ctx, x):
+        return x.bfloat16().to(x.dtype)
+
+    @staticmethod
+    def backward(_ctx, gradient):
+        return gradient.bfloat16().to(gradient.dtype)
+
+
+class RoundValue(RoundBoth):
+    """The value alone: weight gradients are float32 in the program."""
+
+    @staticmethod
+    def backward(_ctx, gradient):
+        return gradient
+
+
+def rounding_conv(module):
+    def forward(x):
+        weight = RoundValue.apply(module.weight)
+        return RoundBoth.apply(F.conv2d(x, weight, None, module.stride, module.padding))
+
+    return forward
+
+
+def in_precision(model, dtype):
+    """A copy that computes in dtype; for bfloat16 in float64 with rounding wherever the program stores bf16."""
+    if dtype != torch.bfloat16:
+        return copy.deepcopy(model).to(dtype)
+    net = copy.deepcopy(model).double()
+    for name, module in net.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.forward = rounding_conv(module)
+        if isinstance(module, torch.nn.ReLU) and name.startswith("encoder.") or name.endswith("shortcut.1"):
+            module.register_forward_hook(lambda _module, _inputs, output: RoundBoth.apply(output))
+    return net
 
 
 def watch_kinks(model):
@@ -110,7 +165,7 @@ def run_step(model, batch, settings, dtype, check):
 
 
 def take_steps(model, batch, settings, dtype, check):
-    model, batch = copy.deepcopy(model).to(dtype), cast(batch, dtype)
+    model, batch = in_precision(model, dtype), cast(batch, dtype)
     least, hooks = watch_kinks(model)
     optimiser = ref.make_optimiser(model, settings)
     losses, once = [], {}
@@ -137,7 +192,7 @@ def take_steps(model, batch, settings, dtype, check):
 
 
 def run_explain(model, inputs, settings, dtype, check):
-    model, inputs = copy.deepcopy(model).to(dtype), cast(inputs, dtype)
+    model, inputs = in_precision(model, dtype), cast(inputs, dtype)
     least, hooks = watch_kinks(model)
     found = ref.together(ref.on_ranks(model, inputs, settings.ranks,
                                       lambda part: ref.explain(model, part["images"], part["targets"], settings)))
@@ -154,10 +209,10 @@ def run_explain(model, inputs, settings, dtype, check):
 def run_encode(model, inputs, _settings, dtype, check):
     runs = {}
     for mode in ("eval", "train"):
-        net = copy.deepcopy(model).to(dtype)
+        net = in_precision(model, dtype)
         net.train(mode == "train")
         with torch.no_grad():
-            features = net.encoder(inputs["images"].to(dtype))
+            features = net.encoder(cast(inputs, dtype)["images"])
             runs[mode] = {"features": features, "z": net.embed(features), "logits": net.classifier(features)}
     return runs
 
@@ -177,7 +232,7 @@ def run_supcon(_model, inputs, settings, dtype, _check):
 
 def run_eval(model, inputs, settings, dtype, check):
     """What `excon eval` prints: the predicted class is explained, with running statistics, over the whole split."""
-    model = copy.deepcopy(model).to(dtype).eval()
+    model = in_precision(model, dtype).eval()
     mean, std = (torch.tensor(values, dtype=dtype)[:, None, None] for values in (ref.MEAN, ref.STD))
     images, labels = (inputs["images"].permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std, inputs["labels"]
     answer = lambda x: model.classifier(model.encoder(x)).detach()
@@ -215,11 +270,11 @@ def drift(got, want):
     return float((got - want).norm()) / norm if norm > 0 else float(got.norm())
 
 
-def perturbed(model):
+def perturbed(model, by=PERTURBATION):
     other = copy.deepcopy(model).double()
     with torch.no_grad():
         for p in other.parameters():
-            p.mul_(1 + PERTURBATION * torch.randn_like(p))
+            p.mul_(1 + by * torch.randn_like(p))
     return other
 
 
@@ -227,6 +282,30 @@ def steady(model, inputs, settings, losses):
     """Whether ten losses stay what they are when the parameters start a little off."""
     runs = (run_step(perturbed(model), inputs, settings, torch.float64, False) for _ in range(PERTURBED_RUNS))
     return all(drift(run["ten"]["losses"], losses) < PERTURBED_DRIFT for run in runs)
+
+
+def bf16_tolerances(op, model, inputs, settings, runs):
+    """{(run, output): tolerance}; takes what is not clear out of what is expected."""
+    tolerances = {}
+    for _ in range(BF16_RUNS):
+        tried = RUNNERS[op](perturbed(model, BF16_PERTURBATION), inputs, settings, torch.bfloat16, False)
+        for run, outputs in runs.items():
+            if "mask" in outputs:
+                unclear = tried[run]["mask"] != outputs["mask"]
+                outputs["mask"] = outputs["mask"].masked_fill(unclear, torch.nan)
+                outputs["masked"] = outputs["masked"].masked_fill(unclear[:, None], torch.nan)
+            for name, want in outputs.items():
+                off = BF16_MARGIN * drift(tried[run][name], want)
+                if off == float("inf"):
+                    raise TooClose("decision")
+                if want.is_floating_point():
+                    tolerances[run, name] = max(off, tolerances.get((run, name), 0 if name == "mask" else BF16_LEAST))
+    lost = [place for place, tolerance in tolerances.items() if tolerance >= BF16_WORST]
+    if len(lost) > BF16_LOST * len(tolerances):
+        raise TooClose("gradients")
+    for run, name in lost:
+        runs[run][name] = torch.full_like(runs[run][name], torch.nan)
+    return tolerances
 
 
 def make_photographs(model, n, side, classes):
@@ -256,7 +335,7 @@ def make_inputs(op, case, model):
 
 
 def solve(op, case):
-    """(model, inputs, runs) of the first seed without close decisions."""
+    """(seed, worst drift, model, inputs, runs, tolerances) of the first seed without close decisions."""
     settings = ref.Settings(**{k: v for k, v in case.items() if k in ref.Settings.__dataclass_fields__})
     for seed in itertools.count(1):
         model = None if op == "supcon" else build_model(case.get("encoder", "resnet10"), case.get("width", 4), seed,
@@ -265,17 +344,20 @@ def solve(op, case):
         inputs = make_inputs(op, case, model)
         try:
             runs = RUNNERS[op](model, inputs, settings, torch.float64, True)
+            if case.get("precision") == "bf16":
+                tolerances = bf16_tolerances(op, model, inputs, settings, runs)
+                return seed, float(np.median(list(tolerances.values()))), model, inputs, runs, tolerances
         except TooClose:
             continue
         single = RUNNERS[op](model, inputs, settings, torch.float32, False)
         worst = max(drift(single[run][name], want) for run in runs for name, want in runs[run].items())
         if worst < DRIFT and (op != "step" or steady(model, inputs, settings, runs["ten"]["losses"])):
-            return seed, worst, model, inputs, runs
+            return seed, worst, model, inputs, runs, {}
 
 
 def config_lines(op, case):
     method = case.get("method", "excon")
-    lines = [f"profile={case.get('profile', 'recommended')}", f"method={method}", "precision=f32"]
+    lines = [f"profile={case.get('profile', 'recommended')}", f"method={method}", f"precision={case.get('precision', 'f32')}"]
     if op != "supcon":
         lines += [f"model.encoder={case.get('encoder', 'resnet10')}", f"model.width={case.get('width', 4)}",
                   f"model.projection={PROJECTION}"]
@@ -312,7 +394,7 @@ def stored(tensor):
 
 
 def write(folder, name, op, case):
-    seed, worst, model, inputs, runs = solve(op, case)
+    seed, worst, model, inputs, runs, tolerances = solve(op, case)
     path = os.path.join(folder, f"{name}.h5")
     with h5py.File(path, "w") as out:
         out.attrs["encoder" if op == "eval" else "probe"] = np.bytes_(case.get("encoder", "resnet10") if op == "eval" else op)
@@ -330,10 +412,12 @@ def write(folder, name, op, case):
                 group.attrs["ranks"] = np.int32(1 if run == "alone" else case["ranks"])
             for key, value in outputs.items():
                 group[key] = stored(value)
+                if (run, key) in tolerances:
+                    group[key].attrs["tolerance"] = tolerances[run, key]
     size = os.path.getsize(path)
     assert size < LIMIT, (path, size)
     accept = runs.get("once", {}).get("accept")
-    print(f"{name}: seed {seed}, float32 drift {worst:.1e}, {size >> 10} KiB"
+    print(f"{name}: seed {seed}, {'median tolerance' if tolerances else 'float32 drift'} {worst:.1e}, {size >> 10} KiB"
           + ("" if accept is None else f", accept {accept.tolist()}"), flush=True)
 
 
@@ -354,6 +438,8 @@ CASES = {
     "explain-local": ("explain", {"profile": "official", "ranks": 2, "n": 8}),
     "explain-gradient": ("explain", {"saliency": "gradient"}),
     "explain-integrated": ("explain", {"saliency": "integrated", "steps": 8}),
+    "encode-bf16": ("encode", {"precision": "bf16"}),
+    "explain-bf16": ("explain", {"precision": "bf16"}),
     "supcon-none": ("supcon", {"method": "supcon", "n": 11}),
     "supcon-simclr": ("supcon", {"method": "simclr", "n": 11}),
     "supcon-denominator": ("supcon", {"method": "exconb", "background": "denominator", "n": 11, "real": 8}),
@@ -377,6 +463,8 @@ CASES = {
     "step-exconb-black": ("step", {"method": "exconb", "background": "class", "source": "complement", "fill": "black"}),
     "step-supcon-local": ("step", {"method": "supcon", "ranks": 2}),
     "step-exconb-local": ("step", {"method": "exconb", "profile": "official", "background": "denominator", "ranks": 2}),
+    "step-supcon-bf16": ("step", {"method": "supcon", "temperature": 0.5, "precision": "bf16"}),
+    "step-excon-bf16": ("step", {"method": "excon", "temperature": 0.5, "side": 32, "layer": 4, "precision": "bf16"}),
     "step-exconb-most": ("step", {"method": "exconb", "background": "denominator", "most": 2}),
     "step-exconb-complement": ("step", {"method": "exconb", "background": "denominator", "source": "complement"}),
 }

@@ -1,14 +1,16 @@
 /* Rank invariance: the same global batch on 2, 3 and 4 ranks gives the loss, decisions, gradients, parameters and
  * running statistics of 1 rank, for batches the rank count does not divide, and for ranks without any sample.
  *
- * The batches and nets are those of the step files of tests/golden, but for runs that mean a certain number of ranks
- * (local batch norm); only one rank's output is compared with, not the expected values there. */
+ * The batches and nets are those of the step files of tests/golden; only one rank's output is compared with, not the
+ * expected values there. Left out are runs that mean a certain number of ranks (local batch norm), and those in bf16,
+ * where a last bit of f32 moves roundings: test_golden runs them on two ranks within the tolerances of their files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -57,7 +59,7 @@ int main(void) {
         return EXIT_FAILURE;
     }
     for (size_t i = 0; i < cases; i++) {
-        if (probes[i].ranks)
+        if (probes[i].ranks || strstr(probes[i].sets, "precision=bf16"))
             continue;
         RankTest *test = &tests[count];
         *test = (RankTest){.probe = &probes[i], .folder = folder};

@@ -205,7 +205,19 @@ typedef struct Values {
     int rank;
     hsize_t shape[MAX_RANK];
     int integral;
+    double tolerance; /* its attribute, or -1 */
 } Values;
+
+static double own_tolerance(hid_t set) {
+    double value = -1;
+    if (H5Aexists(set, "tolerance") <= 0)
+        return -1;
+    hid_t attribute = H5Aopen(set, "tolerance", H5P_DEFAULT);
+    if (attribute < 0 || H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0)
+        value = 0;
+    H5Aclose(attribute);
+    return value;
+}
 
 /* 0, or -1 when there is no such readable dataset. */
 static int read_values(hid_t place, const char *name, Values *out) {
@@ -222,6 +234,7 @@ static int read_values(hid_t place, const char *name, Values *out) {
         H5Sget_simple_extent_dims(space, out->shape, NULL);
         out->n = H5Sget_simple_extent_npoints(space);
         out->integral = H5Tget_class(type) == H5T_INTEGER;
+        out->tolerance = own_tolerance(set);
         out->data = calloc((size_t)out->n + 1, sizeof *out->data);
         if (out->data && H5Dread(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, out->data) >= 0)
             failed = 0;
@@ -268,6 +281,8 @@ typedef struct Comparison {
 static double allowed_for(const Comparison *comparison, const char *name, const Values *want) {
     if (want->integral || strcmp(name, "mask") == 0)
         return 0;
+    if (want->tolerance >= 0)
+        return want->tolerance;
     return strcmp(name, "loss") == 0 ? comparison->tolerance->loss : comparison->tolerance->other;
 }
 

@@ -2,8 +2,9 @@
  *
  * A golden file (written by scripts/golden/make_golden.py) holds the operation's inputs and the initial model, the
  * attributes `probe` (operation) and `set` (one --set value per line), and /expect/RUN groups of expected outputs, each
- * with an attribute `args`, and `ranks` when the expectation holds for that many ranks only. The program is $EXCON or
- * build/excon, its backend $EXCON_BACKEND or cpu, the launcher $MPIRUN or mpirun. */
+ * with an attribute `args`, and `ranks` when the expectation holds for that many ranks only. A dataset there may carry
+ * a `tolerance` of its own (bf16). The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, the
+ * launcher $MPIRUN or mpirun. */
 #ifndef EXCON_TESTS_PROBE_H
 #define EXCON_TESTS_PROBE_H
 
@@ -14,6 +15,7 @@ enum { PROBE_PATH = 512, PROBE_TEXT = 1024 };
 typedef struct ProbeTolerance {
     double loss;  /* relative L2 of `loss` */
     double other; /* relative L2 of every other float tensor; integers and `mask` are exact */
+                  /* a dataset's own attribute `tolerance` goes before either */
 } ProbeTolerance;
 
 typedef struct ProbeCase {
