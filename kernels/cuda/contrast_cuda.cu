@@ -18,7 +18,7 @@
 #define LOG2_E 1.44269504f
 #define LN_2 0.693147180559945309
 
-enum { LSE_BLOCKS_PER_SM = 3, GRADIENT_BLOCKS_PER_SM = 2 };
+static constexpr int LSE_BLOCKS_PER_SM = 3, GRADIENT_BLOCKS_PER_SM = 2; /* as registers and shared memory allow */
 
 /* ---- pass 1 ------------------------------------------------------------------------------------------------------ */
 
@@ -123,20 +123,20 @@ static __device__ __forceinline__ void weigh_pairs(typename S::Products &product
 template <typename S>
 static __device__ __forceinline__ void add_weighted(const typename S::Products &weights, const typename S::T *rows,
                                                     typename S::Gradient &gradient) {
-    typedef Operands<typename S::T> Ops;
-    typename Ops::Left a[S::M][CHAIN];
+    typedef Operands<typename S::T> Operand;
+    typename Operand::Left a[S::M][CHAIN];
 #pragma unroll
     for (int m = 0; m < S::M; m++)
 #pragma unroll
         for (int k = 0; k < CHAIN; k++)
-            Ops::set(a[m][k], &weights[m][k * S::K / 8]);
+            Operand::set(a[m][k], &weights[m][k * S::K / 8]);
 #pragma unroll
     for (int n = 0; n < S::CHUNK / 8; n += 2) {
-        typename Ops::Chain chains[S::M][2];
+        typename Operand::Chain chains[S::M][2];
 #pragma unroll
         for (int k = 0; k < CHAIN; k++) {
-            typename Ops::Right b[2];
-            Ops::load_rows(b, rows + k * S::K * S::LD + n * 8, S::LD);
+            typename Operand::Right b[2];
+            Operand::load_rows(b, rows + k * S::K * S::LD + n * 8, S::LD);
 #pragma unroll
             for (int m = 0; m < S::M; m++)
 #pragma unroll
@@ -157,7 +157,7 @@ static __device__ __forceinline__ void write_gradient(const typename S::Gradient
                                                       const Sweep<typename S::T> &sweep, int first_dim, int dim,
                                                       float *out) {
     const int lane = (int)threadIdx.x % 32;
-    const bool pairs = dim % 2 == 0;
+    const bool pairs = dim % 2 == 0 && reinterpret_cast<uintptr_t>(out) % sizeof(float2) == 0;
 #pragma unroll
     for (int m = 0; m < S::M; m++)
 #pragma unroll
@@ -262,7 +262,7 @@ static Grid grid_for(const Device *device, const ContrastShape *shape, int rows_
 
 /* At least splits * own_rows of any grid_for() with more than one split and no more rows than these. */
 static int64_t partial_rows(const Device *device, int64_t rows, int blocks_per_sm) {
-    enum { LEAST_ROWS = 64, MOST_ROWS = 128, LEAST_COLUMNS = 32 };
+    const int LEAST_ROWS = 64, MOST_ROWS = 128, LEAST_COLUMNS = 32; /* of all shapes */
     const int64_t resident = (int64_t)cuda_of(device)->multiprocessors * blocks_per_sm;
     const int64_t blocks = ceil_div(rows, LEAST_ROWS) * ceil_div(rows, LEAST_COLUMNS);
     return MOST_ROWS * (blocks < resident ? blocks : resident);

@@ -7,7 +7,9 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, ROUNDS = 8, SORT_ROWS = BLOCK * ROUNDS, SEGMENT = 64, AHEAD = 8 };
+static constexpr int DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, WARPS = BLOCK / WARP;
+static constexpr int ROUNDS = 8, SORT_ROWS = BLOCK * ROUNDS; /* rows a thread and a block sort */
+static constexpr int SEGMENT = 64, AHEAD = 8, SCAN_BLOCK = 1024, LOSS_BLOCKS = 256;
 static_assert(BLOCK == DIGITS, "a thread of a sorting block has a digit");
 
 static const uint32_t NO_GROUP = 0xFFFFFFFFu; /* the key of rows without a group: sorts behind all others */
@@ -51,8 +53,6 @@ static __device__ __forceinline__ int32_t warp_scan(int32_t value) {
     return sum - value;
 }
 
-enum { SCAN_BLOCK = 1024 };
-
 /* values[i] = sum of the values before i. One block. */
 static __global__ void scan_kernel(int64_t n, int32_t *__restrict__ values) {
     __shared__ int32_t warps[WARP];
@@ -91,11 +91,11 @@ static __device__ __forceinline__ unsigned same_digit(unsigned digit, bool have)
  * stays. */
 static __global__ void digit_move_kernel(int64_t n, Sorted from, int shift, const int32_t *__restrict__ offsets,
                                          uint32_t *__restrict__ keys, int32_t *__restrict__ rows) {
-    __shared__ int32_t counts[BLOCK / WARP][DIGITS];
+    __shared__ int32_t counts[WARPS][DIGITS];
     const unsigned warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int64_t first = (int64_t)blockIdx.x * SORT_ROWS + warp * WARP * ROUNDS + lane;
     int32_t rank[ROUNDS];
-    for (int w = 0; w < BLOCK / WARP; w++)
+    for (int w = 0; w < WARPS; w++)
         counts[w][threadIdx.x] = 0;
     __syncthreads();
 #pragma unroll
@@ -113,7 +113,7 @@ static __global__ void digit_move_kernel(int64_t n, Sorted from, int shift, cons
     }
     __syncthreads();
     int32_t at = offsets[(int64_t)threadIdx.x * gridDim.x + blockIdx.x];
-    for (int w = 0; w < BLOCK / WARP; w++) {
+    for (int w = 0; w < WARPS; w++) {
         const int32_t count = counts[w][threadIdx.x];
         counts[w][threadIdx.x] = at;
         at += count;
@@ -292,8 +292,6 @@ void contrast_groups_cuda(Device *device, const ContrastShape *shape, const floa
 
 /* ---- loss -------------------------------------------------------------------------------------------------------- */
 
-enum { LOSS_BLOCKS = 256 };
-
 /* parts [gridDim.x] = sums over own anchors of lse_i - mean_{p in P_i} s_ip; a warp per row. */
 static __global__ void loss_kernel(int64_t own_rows, int64_t own_first, int dim, double temperature,
                                    const float *__restrict__ z, const int32_t *__restrict__ group,
@@ -336,7 +334,7 @@ static __global__ void loss_join_kernel(int blocks, double scale, const double *
 void contrast_loss_cuda(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
                         const float *sums, const int32_t *counts, const float *lse, double *loss, float *lse_out) {
     double *parts = (double *)cuda_scratch(device, LOSS_BLOCKS * sizeof(double));
-    const int64_t wanted = ceil_div(shape->own_rows, BLOCK / WARP);
+    const int64_t wanted = ceil_div(shape->own_rows, WARPS);
     const int blocks = (int)(wanted < LOSS_BLOCKS ? wanted : LOSS_BLOCKS);
     const double T = (double)shape->temperature;
     if (blocks)

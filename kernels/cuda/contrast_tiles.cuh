@@ -22,12 +22,12 @@
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 
-enum { CHAIN = 4 };
+static constexpr int CHAIN = 4;
 
 template <typename T> struct Operands;
 
 template <> struct Operands<bf16> {
-    enum { K = 16 }; /* of one product */
+    static constexpr int K = 16; /* of one product */
     struct Left {
         unsigned x[4];
     };
@@ -68,7 +68,7 @@ template <> struct Operands<bf16> {
 };
 
 template <> struct Operands<float> {
-    enum { K = 8 };
+    static constexpr int K = 8;
     struct Left {
         unsigned big[4], small[4];
     };
@@ -124,20 +124,11 @@ template <> struct Operands<float> {
 /* M_: blocks of 16 rows per warp; COLUMNS_: rows of z that are columns of a tile; MANY_: rows are longer than a chunk. */
 template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shape {
     typedef T_ T;
-    enum {
-        CHUNK = CHUNK_,
-        MANY = MANY_,
-        M = M_,
-        COLUMNS = COLUMNS_,
-        N = COLUMNS / 8,
-        K = Operands<T>::K,
-        WARPS = 4,
-        THREADS = 32 * WARPS,
-        WARP_ROWS = 16 * M,
-        ROWS = WARPS * WARP_ROWS,
-        UNIT = 16 / (int)sizeof(T), /* elements that are copied and loaded at once */
-        LD = CHUNK + UNIT           /* one unit round the banks from row to row, so that eight rows do not meet */
-    };
+    static constexpr bool MANY = MANY_;
+    static constexpr int CHUNK = CHUNK_, M = M_, COLUMNS = COLUMNS_, N = COLUMNS / 8, K = Operands<T>::K;
+    static constexpr int THREADS = 4 * 32, WARP_ROWS = 16 * M, ROWS = 4 * WARP_ROWS;
+    static constexpr int UNIT = 16 / (int)sizeof(T); /* elements that are copied and loaded at once */
+    static constexpr int LD = CHUNK + UNIT; /* one unit round the banks from row to row, so that eight do not meet */
     static_assert(COLUMNS == CHAIN * K && CHUNK % (CHAIN * K) == 0, "tiles are made of whole chains");
 
     typedef float Products[M][N][4];        /* a warp's part of a tile of s */
@@ -170,7 +161,7 @@ template <typename S> struct Places {
     typename S::T *columns; /* [2][COLUMNS][LD] */
     float *column_lse;      /* [2][COLUMNS] */
 
-    enum { QUERIES = (S::MANY ? 2 : 1) * S::ROWS * S::LD, ALL_COLUMNS = 2 * S::COLUMNS * S::LD };
+    static constexpr int QUERIES = (S::MANY ? 2 : 1) * S::ROWS * S::LD, ALL_COLUMNS = 2 * S::COLUMNS * S::LD;
     static constexpr size_t bytes() {
         return sizeof(typename S::T) * (QUERIES + ALL_COLUMNS) + sizeof(float) * 2 * S::COLUMNS;
     }
@@ -206,7 +197,7 @@ template <typename T> static __device__ __forceinline__ void copy_unit(T *to, co
 template <typename S, int COUNT>
 static __device__ __forceinline__ void copy_rows(const Sweep<typename S::T> &sweep, int first, int rows, int chunk,
                                                  typename S::T *to) {
-    enum { UNITS = S::CHUNK / S::UNIT, STEP = S::THREADS / UNITS };
+    constexpr int UNITS = S::CHUNK / S::UNIT, STEP = S::THREADS / UNITS;
     const int at = (int)threadIdx.x % UNITS * S::UNIT, column = chunk * S::CHUNK + at, left = sweep.dim - column;
     const int row = (int)threadIdx.x / UNITS;
     const typename S::T *from = sweep.z + first * sweep.stride + column;
@@ -242,28 +233,28 @@ static __device__ __forceinline__ void stage(const Sweep<typename S::T> &sweep, 
 template <typename S>
 static __device__ __forceinline__ void add_products(const typename S::T *queries, const typename S::T *columns,
                                                     typename S::Products &products) {
-    typedef Operands<typename S::T> Ops;
+    typedef Operands<typename S::T> Operand;
     const int lane = (int)threadIdx.x % 32;
     queries += lane % 16 * S::LD + lane / 16 * S::UNIT;
     columns += (lane % 8 + lane / 16 * 8) * S::LD + lane / 8 % 2 * S::UNIT;
 #pragma unroll
     for (int start = 0; start < S::CHUNK; start += CHAIN * S::K) {
-        typename Ops::Chain chains[S::M][S::N];
+        typename Operand::Chain chains[S::M][S::N];
 #pragma unroll
         for (int k = start; k < start + CHAIN * S::K; k += S::K) {
-            typename Ops::Left a[S::M];
+            typename Operand::Left a[S::M];
             unsigned bits[4];
 #pragma unroll
             for (int m = 0; m < S::M; m++) {
                 load_matrices(bits, queries + m * 16 * S::LD + k);
-                Ops::set(a[m], bits);
+                Operand::set(a[m], bits);
             }
 #pragma unroll
             for (int n = 0; n < S::N; n += 2) {
-                typename Ops::Right b[2];
+                typename Operand::Right b[2];
                 load_matrices(bits, columns + n * 8 * S::LD + k);
-                Ops::set(b[0], bits[0], bits[1]);
-                Ops::set(b[1], bits[2], bits[3]);
+                Operand::set(b[0], bits[0], bits[1]);
+                Operand::set(b[1], bits[2], bits[3]);
 #pragma unroll
                 for (int m = 0; m < S::M; m++)
 #pragma unroll
