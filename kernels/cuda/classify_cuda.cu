@@ -1,8 +1,8 @@
 /* Softmax cross-entropy, argmax and ranks over logits [N,C]; a warp per row.
  *
- * As on the CPU: exponentials are summed in double after subtracting the row's maximum, a NaN logit makes its row's loss
- * and probability NaN but never compares greater, and a label outside [0, C) gives NaN instead of an access outside the
- * row. */
+ * As on the CPU: exponentials are summed in double after subtracting the row's maximum, a NaN logit makes its row's
+ * loss and probability NaN but never compares greater, and a label outside [0, C) gives NaN instead of an access
+ * outside the row. */
 #include <limits.h>
 
 #include "kernels/cuda/launch.cuh"

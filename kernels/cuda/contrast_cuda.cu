@@ -1,15 +1,15 @@
 /* The two tiled passes of the contrastive loss: log-sum-exp of own rows, and the gradient of own rows.
  *
- * blockIdx.x picks the block's own rows. blockIdx.y picks its share of the columns, so that few own rows fill the device
- * too; the shares leave parts in scratch, which a second kernel adds in a fixed order.
+ * blockIdx.x picks the block's own rows. blockIdx.y picks its share of the columns, so that few own rows fill the
+ * device too; the shares leave parts in scratch, which a second kernel adds in a fixed order.
  *
  * Pass 1 keeps a running maximum and sum per row in every lane that has some of the row's columns, so that nothing is
- * exchanged before the end. The maximum costs one comparison per element and an exponential per 16 of them; it holds for
- * any temperature and rows of any norm, where a fixed 1/T would not. Parts are merged in double.
+ * exchanged before the end. The maximum costs one comparison per element and an exponential per 16 of them; it holds
+ * for any temperature and rows of any norm, where a fixed 1/T would not. Parts are merged in double.
  *
- * Pass 2 makes weights w_ij = exp(s_ij - lse_i) + exp(s_ij - lse_j) of the same products, turns them in registers into an
- * operand of the next product, and adds w z in registers over all columns. Both exponentials are evaluated: one, times
- * factors per row and column, would do where lse varies little, but not in general. */
+ * Pass 2 makes weights w_ij = exp(s_ij - lse_i) + exp(s_ij - lse_j) of the same products, turns them in registers into
+ * an operand of the next product, and adds w z in registers over all columns. Both exponentials are evaluated: one,
+ * times factors per row and column, would do where lse varies little, but not in general. */
 #include <float.h>
 
 #include "kernels/cuda/contrast_tiles.cuh"
@@ -29,8 +29,8 @@ static __device__ __forceinline__ void merge(float *top, double *sum, float top2
     *top = now;
 }
 
-/* Takes a tile's products into the running maxima (as exponents of 2) and sums of the lane's rows. A product that is NaN
- * makes the sum NaN. */
+/* Takes a tile's products into the running maxima (as exponents of 2) and sums of the lane's rows. A product that is
+ * NaN makes the sum NaN. */
 template <typename S>
 static __device__ __forceinline__ void take(const typename S::Products &products, float scale, float (&tops)[S::M][2],
                                             float (&sums)[S::M][2]) {

@@ -2,8 +2,8 @@
  *
  * Group sums: a stable radix sort brings the rows of each group together, in the order of rows; the sorted rows are cut
  * into segments of SEGMENT, whose groups are summed side by side. A group that lies within one segment is finished
- * there; the parts of others are joined in order. Work is O(rows), whether there are ten groups or half as many as rows,
- * and the order of every sum is fixed. */
+ * there; the parts of others are joined in order. Work is O(rows), whether there are ten groups or half as many as
+ * rows, and the order of every sum is fixed. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
 

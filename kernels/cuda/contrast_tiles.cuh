@@ -121,7 +121,8 @@ template <> struct Operands<float> {
 
 /* ---- a block's work ---------------------------------------------------------------------------------------------- */
 
-/* M_: blocks of 16 rows per warp; COLUMNS_: rows of z that are columns of a tile; MANY_: rows are longer than a chunk. */
+/* M_: blocks of 16 rows per warp; COLUMNS_: rows of z that are columns of a tile; MANY_: rows are longer than a chunk.
+ */
 template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shape {
     typedef T_ T;
     static constexpr bool MANY = MANY_;
@@ -131,17 +132,13 @@ template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shap
     static constexpr int LD = CHUNK + UNIT; /* one unit round the banks from row to row, so that eight do not meet */
     static_assert(COLUMNS == CHAIN * K && CHUNK % (CHAIN * K) == 0, "tiles are made of whole chains");
 
-    typedef float Products[M][N][4];        /* a warp's part of a tile of s */
+    typedef float Products[M][N][4];         /* a warp's part of a tile of s */
     typedef float Gradient[M][CHUNK / 8][4]; /* and of its rows' gradient */
 };
 
 template <typename T, int CHUNK, bool MANY> struct ShapeOf;
-template <int CHUNK, bool MANY> struct ShapeOf<bf16, CHUNK, MANY> {
-    typedef Shape<bf16, CHUNK, MANY, 2, 64> S;
-};
-template <int CHUNK, bool MANY> struct ShapeOf<float, CHUNK, MANY> {
-    typedef Shape<float, CHUNK, MANY, 1, 32> S;
-};
+template <int CHUNK, bool MANY> struct ShapeOf<bf16, CHUNK, MANY> { typedef Shape<bf16, CHUNK, MANY, 2, 64> S; };
+template <int CHUNK, bool MANY> struct ShapeOf<float, CHUNK, MANY> { typedef Shape<float, CHUNK, MANY, 1, 32> S; };
 
 /* What the kernels of a pass walk over. Counts of rows fit an int; products of them may not. */
 template <typename T> struct Sweep {
@@ -192,8 +189,8 @@ template <typename T> static __device__ __forceinline__ void copy_unit(T *to, co
     }
 }
 
-/* Chunk `chunk` of the rows [first, first + COUNT) of z; where there are only `rows` of them, the last one repeats: what
- * comes of it is dropped. Dimensions beyond the last are 0. */
+/* Chunk `chunk` of the rows [first, first + COUNT) of z; where there are only `rows` of them, the last one repeats:
+ * what comes of it is dropped. Dimensions beyond the last are 0. */
 template <typename S, int COUNT>
 static __device__ __forceinline__ void copy_rows(const Sweep<typename S::T> &sweep, int first, int rows, int chunk,
                                                  typename S::T *to) {

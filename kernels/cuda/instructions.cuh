@@ -1,5 +1,5 @@
-/* Instructions of Ampere and later GPUs that CUDA C++ has no portable name for. tests/simt/include has a stand-in of the
- * same path, which the CPU build finds first.
+/* Instructions of Ampere and later GPUs that CUDA C++ has no portable name for. tests/simt/include has a stand-in of
+ * the same path, which the CPU build finds first.
  *
  * Products of matrices are a warp's common work: all 32 lanes call, each holds a part. With g = lane / 4, t = lane % 4:
  *

@@ -44,7 +44,8 @@ Pending *own_pending() {
 void __pipeline_memcpy_async(void *shared, const void *global, size_t bytes) {
     if ((bytes != 4 && bytes != 8 && bytes != 16) || reinterpret_cast<uintptr_t>(shared) % bytes ||
         reinterpret_cast<uintptr_t>(global) % bytes) {
-        fprintf(stderr, "simt: asynchronous copy of %zu bytes from %p to %p: sizes are 4, 8 or 16, addresses multiples\n",
+        fprintf(stderr,
+                "simt: asynchronous copy of %zu bytes from %p to %p: sizes are 4, 8 or 16, addresses multiples\n",
                 bytes, global, shared);
         abort();
     }

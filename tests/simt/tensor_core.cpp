@@ -4,8 +4,8 @@
  * result. Two places take turns, so that one meeting per instruction is enough: who leaves something in a place again
  * has met everyone in between.
  *
- * Products are exact; a product's sum and the old value are added in double and cut off to a float, as the hardware does
- * it, so that a kernel whose long sums would be biased there is biased here. */
+ * Products are exact; a product's sum and the old value are added in double and cut off to a float, as the hardware
+ * does it, so that a kernel whose long sums would be biased there is biased here. */
 #include <stdio.h>
 #include <stdlib.h>
 

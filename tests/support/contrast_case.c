@@ -186,7 +186,8 @@ Result contrast_run(Device *d, const Problem *p) {
                            .temperature = c->temperature,
                            .base_temperature = BASE_TEMPERATURE,
                            .products = p->products};
-    Tensor z = tensor_new(d, DTYPE_F32, n), group = tensor_new(d, DTYPE_I32, c->rows), part = tensor_new(d, DTYPE_F64, 1);
+    Tensor z = tensor_new(d, DTYPE_F32, n), group = tensor_new(d, DTYPE_I32, c->rows),
+           part = tensor_new(d, DTYPE_F64, 1);
     Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)ops->contrast_scratch(d, c->rows, p->groups, c->dim));
     Output lse = output_new(d, DTYPE_F32, c->rows), anchored = output_new(d, DTYPE_F32, c->rows);
     Output dz = output_new(d, DTYPE_F32, n), sums = output_new(d, DTYPE_F32, (int64_t)p->groups * c->dim);
