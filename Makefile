@@ -241,7 +241,7 @@ CUDA_OBJS  := $(CUDA_C:%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.cu.
 CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if $(CUDNN_VER),-lcudnn) $(if $(NCCL_VER),-lnccl) \
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
-SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror)
+SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
 SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_NCCL $(SAN)
 SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
               $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
