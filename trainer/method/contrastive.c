@@ -102,6 +102,7 @@ double contrastive_run(Contrastive *c, const float *z, const int32_t *group, int
     collectives->all_gather(c->comm, c->lse_masked, own_rows, sizeof(float), c->lse_all);
     ops->contrast_gradient(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_all, dz, c->scratch);
     double loss = 0.0;
+    collectives->settle(c->comm);
     ops->copy_out(c->device, &loss, c->loss, sizeof loss);
     return loss;
 }

@@ -16,7 +16,7 @@ static double now(void) {
 
 /* Charges the time since *mark to a phase and moves the mark. */
 static void lap(const Step *step, StepReport *report, Phase phase, double *mark) {
-    step->device->ops->sync(step->device);
+    step->comm->collectives->settle(step->comm);
     double t = now();
     report->seconds[phase] += t - *mark;
     *mark = t;
@@ -153,6 +153,7 @@ static int64_t explain(Step *s, const StepInput *input, StepReport *report) {
     explain_select(e, s->labels, input->rows, input->global_rows);
     ops->select_rejected(s->device, input->rows, e->accept, s->max_background, s->rejected, s->rejected_count);
     int32_t rejected = 0;
+    s->comm->collectives->settle(s->comm);
     ops->copy_out(s->device, &rejected, s->rejected_count, sizeof rejected);
     report->accepted = input->rows - rejected;
     report->masked = input->rows;
@@ -205,6 +206,7 @@ static void compose_input(Step *s, const StepInput *input, int64_t background, i
 
 static double host_sum(Step *s, const float *losses, int64_t rows) {
     double sum = 0.0;
+    s->comm->collectives->settle(s->comm);
     s->device->ops->copy_out(s->device, s->losses_host, losses, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++)
         sum += s->losses_host[i];
