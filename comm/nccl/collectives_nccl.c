@@ -48,13 +48,15 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* `what`: a phrase, or a call, of which the arguments are left out. */
 static void __attribute__((noreturn)) fail(Comm *comm, ncclResult_t code, const char *what) {
     char step[48] = "";
     if (comm->watchdog)
         snprintf(step, sizeof step, " at step %lld", (long long)atomic_load(&comm->watchdog->marks.step));
     device_fatal(comm->device, STATUS_SYSTEM,
-                 "rank %d on %s%s: %s: NCCL says: %s (%s)%s; run with NCCL_DEBUG=WARN to see more", comm->rank,
-                 comm->host, step, what, ncclGetErrorString(code), ncclGetLastError(nccl_of(comm)->nccl),
+                 "rank %d on %s%s: %.*s: NCCL says: %s (%s)%s; run with NCCL_DEBUG=WARN to see more", comm->rank,
+                 comm->host, step, (int)strcspn(what, "("), what, ncclGetErrorString(code),
+                 ncclGetLastError(nccl_of(comm)->nccl),
                  code == ncclRemoteError ? "; another rank has ended or the network between the hosts has failed" : "");
 }
 

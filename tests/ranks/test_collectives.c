@@ -125,22 +125,30 @@ static int sums_are_right(Comm *comm, Error *err) {
            f32[1] == 0.5F * (float)n && i32[0] == ((1 << n) - 1) << 20 && i64[0] == (((int64_t)1 << n) - 1) << 40;
 }
 
+/* Two in a row, so that the second finds the first one's copies under way. */
 static int broadcast_is_right(Comm *comm, Error *err) {
     (void)err;
+    enum { N = 50, SENT = 45 };
     int good = 1;
+    int32_t *blocks[2] = {device_block(comm, N * sizeof(int32_t)), device_block(comm, N * sizeof(int32_t))};
     for (int root = 0; root < comm->size; root++) {
-        int32_t host[50];
-        for (int i = 0; i < 50; i++)
-            host[i] = 1000 * comm->rank + i;
-        void *block = device_block(comm, sizeof host);
-        put(comm, block, host, sizeof host);
-        comm->collectives->broadcast(comm, block, 45 * sizeof *host, root);
-        comm->collectives->broadcast(comm, block, 0, root);
-        get(comm, host, block, sizeof host);
-        for (int i = 0; i < 50; i++)
-            good = good && host[i] == 1000 * (i < 45 ? root : comm->rank) + i;
-        release(comm, block, sizeof host);
+        int32_t host[N];
+        for (int b = 0; b < 2; b++) {
+            for (int i = 0; i < N; i++)
+                host[i] = 10000 * b + 1000 * comm->rank + i;
+            put(comm, blocks[b], host, sizeof host);
+        }
+        for (int b = 0; b < 2; b++)
+            comm->collectives->broadcast(comm, blocks[b], SENT * sizeof *host, root);
+        comm->collectives->broadcast(comm, blocks[0], 0, root);
+        for (int b = 0; b < 2; b++) {
+            get(comm, host, blocks[b], sizeof host);
+            for (int i = 0; i < N; i++)
+                good = good && host[i] == 10000 * b + 1000 * (i < SENT ? root : comm->rank) + i;
+        }
     }
+    release(comm, blocks[0], N * sizeof(int32_t));
+    release(comm, blocks[1], N * sizeof(int32_t));
     return good;
 }
 
