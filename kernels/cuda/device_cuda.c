@@ -118,6 +118,9 @@ static Status open_device(Device *device, int index, Error *err) {
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+#ifdef EXCON_CUDNN
+    device->fast_conv = 1;
+#endif
     describe(device, &properties);
     return STATUS_OK;
 }

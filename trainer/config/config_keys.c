@@ -138,6 +138,13 @@ const Key config_keys[] = {
          "split that chooses the best epoch; holdout needs data.holdout > 0"),
 
     INTEGER("comm.bucket_mb", comm.bucket_mb, 0, 1, 4096, "25", "MiB of gradients per all-reduce"),
+    ENUM("comm.transport", comm.transport, 0, LIST("auto", "nccl", "mpi"), "auto", NULL,
+         "between CUDA devices; auto: NCCL where built in, else mpi: through host memory, ranks may share a device"),
+    REAL("comm.connect_seconds", comm.connect_seconds, ABOVE, 0, 86400, "300", NULL,
+         "NCCL gives up connecting the ranks after so long"),
+
+    ENUM("cuda.conv", cuda.conv, 0, LIST("auto", "cudnn", "gemm"), "auto", NULL,
+         "convolutions on CUDA devices; auto: cuDNN where built in, else gemm: im2col and cuBLAS, for cross-checks"),
 };
 
 const int config_key_count = sizeof config_keys / sizeof *config_keys;

@@ -164,7 +164,7 @@ static Status open_records(Trainer *t, Error *err) {
 
 Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     *t = (Trainer){.config = *config, .bar = bar, .lock = -1, .resumed_from = -1, .last_saved = -1};
-    RETURN_IF(runtime_open(&t->runtime, config->backend, t->backend_choice, sizeof t->backend_choice, err));
+    RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
     RETURN_IF(open_folder(t, err));
     RETURN_IF(open_data(t, err));
     RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
@@ -302,7 +302,7 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
         feed_step(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows, input.mask);
     else
         feed_classifier(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows);
-    t->runtime.device.ops->sync(&t->runtime.device);
+    t->runtime.comm.collectives->settle(&t->runtime.comm);
     double views = trainer_now() - mark;
     if (t->at.phase == RUN_ENCODER)
         step_run(step, &input, 1, report);
