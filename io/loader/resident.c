@@ -3,8 +3,6 @@
 #include "io/loader/loader.h"
 #include "kernels/ops.h"
 
-enum { STAGED_BYTES = 8 << 20 }; /* of one batch on its way */
-
 static int64_t image_bytes(const Resident *resident) {
     return (int64_t)resident->dataset->height * resident->dataset->width * 3;
 }
@@ -23,7 +21,7 @@ Status resident_open(Resident *resident, Device *device, const Dataset *dataset,
     return STATUS_OK;
 }
 
-/* Batches take turns in two slots: while one is copied, the next is read. */
+/* Batches, a chunk each, take turns in two slots: while one is copied, the next is read. */
 static Status copy_all(Resident *resident, Loader *loader, ResidentProgress progress, void *ctx, Error *err) {
     Device *d = resident->device;
     Batch last = {.slot = -1};
@@ -47,12 +45,12 @@ static Status copy_all(Resident *resident, Loader *loader, ResidentProgress prog
 
 Status resident_fill(Resident *resident, ResidentProgress progress, void *ctx, Error *err) {
     Device *d = resident->device;
-    const int64_t rows = STAGED_BYTES / image_bytes(resident);
+    const int chunk = resident->n > 0 ? resident->dataset->shards[resident->split][0].chunk_rows : 1;
     LoaderConfig config = {.dataset = resident->dataset,
                            .split = resident->split,
                            .layout = {.ids = resident->ids, .n = resident->n, .block = 1, .window = 1},
                            .mode = LOADER_STREAM,
-                           .batch = rows > 1 ? rows : 1,
+                           .batch = chunk,
                            .rank = 0,
                            .size = 1,
                            .prefetch = 2,

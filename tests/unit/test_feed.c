@@ -285,8 +285,9 @@ static void run_start(Run *run, uint32_t epoch, int64_t first) {
     run->rows = 0;
 }
 
-/* One step; 0 at the end of the epoch. prefetch: 0 no, 1 when the loader is ready, 2 waits for the loader first, so
- * that the batch is prefetched for certain, 3 and for its copy, which then runs as early as it may. */
+/* One step; 0 at the end of the epoch. prefetch: 0 no; 1 when the loader is ready; 2 waits for the loader first, so
+ * that the batch is prefetched for certain, and then for the device; 3 for the loader and for that batch's copy, which
+ * so runs as early as it may. */
 static int run_step(Run *run, int prefetch) {
     Device *d = run->fixture->device;
     Batch batch;
@@ -305,6 +306,8 @@ static int run_step(Run *run, int prefetch) {
     if (prefetch)
         feed_prefetch(&run->feed, run->loader);
     assert_true(prefetch < 2 || run->feed.has_ahead == !last);
+    if (prefetch == 2)
+        d->ops->sync(d);
     if (prefetch == 3 && !last)
         d->ops->upload_finish(d, run->feed.filling);
     for (int64_t r = 0; r < batch.rows; r++)
