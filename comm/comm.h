@@ -22,6 +22,7 @@ typedef struct CommRequest {
 
 typedef struct Collectives {
     const char *name; /* for the banner */
+    int recordable;   /* 1: operations may be part of a recorded stretch (graph_begin in kernels/ops.h) */
     /* recv = concatenation in rank order; rank r contributes counts[r] elements of element_bytes. In place when send is
      * its own slot of recv. counts [size] on the host. */
     void (*all_gather)(Comm *, const void *send, const int64_t *counts, size_t element_bytes, void *recv);

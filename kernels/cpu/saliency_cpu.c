@@ -119,7 +119,13 @@ void saliency_upsample_cpu(Device *device, int64_t N, int h, int w, int H, int W
         upsample_map(h, w, H, W, cam + n * h * w, up + n * H * W);
 }
 
-static void threshold_map(int HW, const float *restrict up, float threshold, float *restrict mask) {
+/* A map's way to 0..1: value minus min, over divisor. */
+typedef struct Range {
+    float min, divisor;
+    int nans;
+} Range;
+
+static Range range_of(int HW, const float *restrict up) {
     float min = INFINITY, max = -INFINITY;
     int nans = 0;
 #pragma omp simd reduction(min : min) reduction(max : max) reduction(+ : nans)
@@ -128,9 +134,13 @@ static void threshold_map(int HW, const float *restrict up, float threshold, flo
         max = up[p] > max ? up[p] : max;
         nans += up[p] != up[p];
     }
-    float divisor = max - min + 1e-8f;
+    return (Range){min, max - min + 1e-8f, nans};
+}
+
+static void threshold_map(int HW, const float *restrict up, float threshold, float *restrict mask) {
+    const Range range = range_of(HW, up);
     for (int p = 0; p < HW; p++)
-        mask[p] = !nans && (up[p] - min) / divisor > threshold ? 1.0f : 0.0f;
+        mask[p] = !range.nans && (up[p] - range.min) / range.divisor > threshold ? 1.0f : 0.0f;
 }
 
 void saliency_mask_cpu(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
@@ -206,5 +216,31 @@ void saliency_apply_cpu(Device *device, int64_t N, int HW, DType type, const voi
             masked_image(DTYPE_BF16, HW, xn, mask + n * HW, fill, invert, yn);
         else
             masked_image(DTYPE_F32, HW, xn, mask + n * HW, fill, invert, yn);
+    }
+}
+
+BODY softened_image(DType type, int HW, const void *x, const float *up, void *out) {
+    const Range range = range_of(HW, up);
+    for (int p = 0; p < HW; p++) {
+        float scaled = (up[p] - range.min) / range.divisor;
+        float share = !range.nans && scaled > 0.0f ? scaled : 0.0f;
+        for (int c = 0; c < 3; c++) {
+            int64_t i = (int64_t)p * 3 + c;
+            lane_store(type, out, i, share * lane_load(type, x, i));
+        }
+    }
+}
+
+void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *up, void *out) {
+    int64_t image = (int64_t)HW * 3;
+    int parts = threads_for(device, N * image);
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t n = 0; n < N; n++) {
+        const void *xn = lane_at(type, x, n * image);
+        void *yn = lane_at_out(type, out, n * image);
+        if (type == DTYPE_BF16)
+            softened_image(DTYPE_BF16, HW, xn, up + n * HW, yn);
+        else
+            softened_image(DTYPE_F32, HW, xn, up + n * HW, yn);
     }
 }

@@ -55,6 +55,7 @@ const Ops ops_cpu = {
     .saliency_mask = saliency_mask_cpu,
     .saliency_top = saliency_top_cpu,
     .saliency_apply = saliency_apply_cpu,
+    .saliency_soften = saliency_soften_cpu,
     .select_rows = select_rows_cpu,
     .select_rejected = select_rejected_cpu,
     .classify_loss = classify_loss_cpu,

@@ -126,6 +126,7 @@ static Status open_device(Device *device, int index, Error *err) {
 }
 
 void close_cuda(Device *device) {
+    device->bytes_now -= cuda_of(device)->scratch_bytes;
     close_device(cuda_of(device));
 }
 

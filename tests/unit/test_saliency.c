@@ -232,6 +232,33 @@ static void test_apply(void **state) {
     }
 }
 
+static void test_soften(void **state) {
+    Device *d = *state;
+    for (int t = 0; t < 2; t++) {
+        int64_t N = 4, HW = 301;
+        Tensor x = tensor_random(d, types[t], N * HW * 3, -2, 2, 1), out = tensor_new(d, types[t], N * HW * 3);
+        Tensor up = tensor_random(d, DTYPE_F32, N * HW, -1, 5, 2);
+        float *map = up.data;
+        for (int64_t p = 0; p < HW; p++)
+            map[HW + p] = 0.25f; /* a constant map leaves nothing */
+        map[2 * HW + 7] = NAN;
+        double *want = tensor_values(&x), *v = tensor_values(&up);
+        for (int64_t n = 0; n < N; n++) {
+            double min = INFINITY, max = -INFINITY;
+            for (int64_t p = 0; p < HW; p++) {
+                min = fmin(min, v[n * HW + p]);
+                max = fmax(max, v[n * HW + p]);
+            }
+            for (int64_t i = 0; i < HW * 3; i++)
+                want[n * HW * 3 + i] *= n == 2 ? 0 : (v[n * HW + i / 3] - min) / (max - min + 1e-8);
+        }
+        d->ops->saliency_soften(d, N, (int)HW, types[t], x.data, up.data, out.data);
+        assert_true(tensor_equals("softened", &out, want, t ? TOLERANCE_BF16 : TOLERANCE_F32));
+        free(want), free(v);
+        tensor_free(&x), tensor_free(&out), tensor_free(&up);
+    }
+}
+
 static void test_select_rows(void **state) {
     Device *d = *state;
     int64_t N = 70, width = 301;
@@ -283,6 +310,7 @@ int main(void) {
         cmocka_unit_test(test_mask_by_hand), cmocka_unit_test(test_mask_per_image),
         cmocka_unit_test(test_top),          cmocka_unit_test(test_apply),
         cmocka_unit_test(test_select_rows),  cmocka_unit_test(test_select_rejected),
+        cmocka_unit_test(test_soften),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }
