@@ -260,9 +260,14 @@ static int masking_on(const Trainer *t) {
            t->at.epoch >= t->config.start_epoch;
 }
 
+/* Moments before a step, beside those of step.c, which are numbered from 0. */
+enum { STAMP_FED = DEVICE_STAMPS - 3, STAMP_LOADED, STAMP_VIEWED };
+
 /* Views and step of one batch, in the phase the run is in. */
 static void train_batch(Trainer *t, const Batch *batch, double waited, StepReport *report) {
     Step *step = &t->step;
+    Device *device = &t->runtime.device;
+    const Ops *ops = device->ops;
     int64_t first, share;
     order_share(batch->global_rows, t->runtime.comm.rank, t->runtime.comm.size, &first, &share);
     StepInput input = {.rows = batch->rows,
@@ -272,21 +277,21 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
                        .mask = masking_on(t),
                        .lr = t->last_lr};
     watchdog_phase(t->runtime.comm.watchdog, "training", t->at.step);
-    double mark = trainer_now();
+    ops->stamp(device, STAMP_FED);
     feed_load(&t->feed, batch);
+    ops->stamp(device, STAMP_LOADED);
     if (t->at.phase == RUN_ENCODER)
         feed_step(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows, input.mask);
     else
         feed_classifier(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows);
+    ops->stamp(device, STAMP_VIEWED);
     feed_prefetch(&t->feed, t->loader);
-    t->runtime.device.ops->sync(&t->runtime.device);
-    double views = trainer_now() - mark;
     if (t->at.phase == RUN_ENCODER)
         step_run(step, &input, 1, report);
     else
         step_classifier(step, &input, report);
-    report->seconds[PHASE_DATA] += waited;
-    report->seconds[PHASE_VIEWS] += views;
+    report->seconds[PHASE_DATA] += waited + ops->stamp_seconds(device, STAMP_FED, STAMP_LOADED);
+    report->seconds[PHASE_VIEWS] += ops->stamp_seconds(device, STAMP_LOADED, STAMP_VIEWED);
 }
 
 /* The classifier's pass has an order of its own: epochs far beyond any encoder epoch. */
