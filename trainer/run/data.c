@@ -61,9 +61,11 @@ static Status open_resident(Trainer *t, Error *err) {
     Status status = resident_open(&t->resident, &t->runtime.device, &t->dataset, SPLIT_TRAIN, t->train_ids,
                                   t->train_count, told ? err : &why);
     if (status != STATUS_OK) {
-        if (!told)
-            trainer_log(t, "training images stay off the device: %s", why.message);
-        return told ? status : STATUS_OK;
+        if (told)
+            return status;
+        trainer_log(t, "training images stay off the device: %s", why.message);
+        fprintf(stderr, "excon: rank %d: training images stay off the device: %s\n", t->runtime.comm.rank, why.message);
+        return STATUS_OK;
     }
     Loading loading = {.trainer = t};
     RETURN_IF(resident_fill(&t->resident, show_loading, &loading, err));
