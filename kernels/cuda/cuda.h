@@ -24,6 +24,12 @@ Status host_alloc_cuda(Device *, size_t bytes, void **out, Error *);
 void host_release_cuda(Device *, void *pointer, size_t bytes);
 void close_cuda(Device *);
 
+/* ---- copies in that overlap the work ---- */
+void upload_start_cuda(Device *, int slot, void *dst, const void *host_src, size_t bytes);
+void upload_wait_cuda(Device *, int slot);
+void upload_release_cuda(Device *, int slot);
+void upload_finish_cuda(Device *, int slot);
+
 /* ---- time and graphs ---- */
 void stamp_cuda(Device *, int slot);
 double stamp_seconds_cuda(Device *, int from, int to);

@@ -63,6 +63,7 @@ static void close_device(CudaDevice *cuda) {
     for (int i = 0; i < DEVICE_STAMPS; i++)
         if (cuda->stamps[i])
             cudaEventDestroy(cuda->stamps[i]);
+    uploads_close(cuda);
     if (cuda->blas)
         cublasDestroy(cuda->blas);
     cudaFree(cuda->blas_workspace);
@@ -96,6 +97,10 @@ static Status open_device(Device *device, int index, Error *err) {
     if (code == cudaSuccess) {
         what = "cudaEventCreate";
         code = make_stamps(cuda);
+    }
+    if (code == cudaSuccess) {
+        what = "cudaStreamCreate for uploads";
+        code = uploads_open(cuda);
     }
     if (code == cudaSuccess) {
         what = "cublasCreate";

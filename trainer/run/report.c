@@ -54,9 +54,9 @@ static void run_lines(Trainer *t, FILE *out) {
             (long long)t->train_count, (long long)t->select_count,
             t->select_split == SPLIT_TRAIN ? "held out of train" : "official val", (long long)c->train.batch,
             (long long)t->batches, (long long)c->train.epochs);
-    fprintf(out, "device memory %.0f MB a rank (%.0f MB activations), loader %.0f MB | run folder %s\n",
-            (double)t->runtime.device.bytes_now * 1e-6, (double)t->step.arena_bytes * 1e-6,
-            (double)loader_memory_bytes(t->loader) * 1e-6, c->run.dir);
+    trainer_data_line(t, out);
+    fprintf(out, "device memory %.0f MB a rank (%.0f MB activations) | run folder %s\n",
+            (double)t->runtime.device.bytes_now * 1e-6, (double)t->step.arena_bytes * 1e-6, c->run.dir);
     if (t->resumed_from >= 0)
         fprintf(out, "resumed from step %lld: epoch %lld, batch %lld\n", (long long)t->resumed_from,
                 (long long)t->at.epoch, (long long)t->at.cursor);
