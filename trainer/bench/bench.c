@@ -84,11 +84,14 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
         json_begin_object(&b.json, NULL);
         json_string(&b.json, "bench", what);
         json_string(&b.json, "device", b.runtime.device.name);
+        json_string(&b.json, "backend", b.runtime.device.kind == DEVICE_CUDA ? "cuda" : "cpu");
+        json_string(&b.json, "libraries", b.runtime.device.libraries);
         json_integer(&b.json, "ranks", b.runtime.comm.size);
         json_integer(&b.json, "threads", b.runtime.comm.threads);
         if (status == STATUS_OK)
             status = benches[i].run(&b, err);
         json_number(&b.json, "peak_mb", bench_peak_mb());
+        json_number(&b.json, "device_mb", (double)b.runtime.device.bytes_peak * 1e-6);
         json_end_object(&b.json);
         if (status == STATUS_OK && b.runtime.comm.rank == 0 && options->json)
             printf("%s\n", b.json.text);

@@ -10,7 +10,7 @@
 
 typedef struct BenchOptions {
     const char *model, *method, *precision, *profile, *backend, *data;
-    int64_t width, size, batch, rows, dim, steps;
+    int64_t width, size, batch, rows, dim, steps, gemm;
     int json;
 } BenchOptions;
 
