@@ -134,7 +134,7 @@ NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -147,6 +147,8 @@ help:
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
 	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
+	@echo 'make bundle     one folder with program, Open MPI and libraries that runs wherever it is unpacked, and a .tar.gz of it'
+	@echo 'make bundle-check  tries that folder in a bare chroot of another release (root, debootstrap, network)'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
 	@echo 'make format     lay the sources out with clang-format 14'
 	@echo 'make deps       install missing Debian/Ubuntu packages (scripts/deps.sh)'
@@ -173,6 +175,12 @@ asan:
 
 ubsan:
 	@$(MAKE) test BUILD=build-ubsan OPT=-O1 WERROR=0 SAN='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
+bundle: all
+	@BUILD='$(BUILD)' CC='$(CC)' MAKE='$(MAKE)' scripts/bundle.sh
+
+bundle-check: bundle
+	@BUILD='$(BUILD)' scripts/bundle_check.sh
 
 bench: all
 	@for what in step loss loader ops; do $(BUILD)/excon bench $$what || exit; done
