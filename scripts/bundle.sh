@@ -4,7 +4,8 @@
 # Writes $BUILD/bundle/excon-VERSION/ and .tar.gz beside it, and prints both sizes. Everything but glibc is inside; CUDA,
 # cuDNN and NCCL come from the machine it runs on, and only when a CUDA device is asked for.
 # Variables: BUILD (build), VERSION (the git revision), MAKE, CC, CUDA_LIBRARY ($BUILD/libexcon_cuda.so; left out when
-# it is not there), PACKED_MOST_MB (40: more is an error).
+# it is not there), PACKED_MOST_MB (40: more is an error), WITH_TESTS (0; 1: also the test programs that run on a GPU, for
+# scripts/gpu_check.sh on a machine that cannot build them).
 # The program is compiled for x86-64-v3 (AVX2, FMA: every server since 2013, every host of a GPU this program can use);
 # oneDNN looks at the processor and goes further. On an older one the program says so and stops.
 set -euo pipefail
@@ -16,10 +17,14 @@ CC=${CC:-gcc}
 VERSION=${VERSION:-$(git describe --tags --always 2>/dev/null || echo unknown)}
 CUDA_LIBRARY=${CUDA_LIBRARY:-$BUILD/libexcon_cuda.so}
 PACKED_MOST_MB=${PACKED_MOST_MB:-40}
+WITH_TESTS=${WITH_TESTS:-0}
 LEVEL=x86-64-v3
 
 work=$BUILD/bundle/work
 name=excon-$VERSION
+[ "$WITH_TESTS" = 0 ] || name=$name-tests
+tests=()
+[ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(grep -lE 'device_fixture|support/probe' tests/*/test_*.c | sed 's/\.c$//')
 root=$BUILD/bundle/$name
 
 say() { echo "bundle: $*"; }
@@ -50,7 +55,7 @@ END
     # The mark by which the dynamic loader refuses older processors with a message instead of an illegal instruction.
     if echo | "$CC" -mneeded -E -x c - >/dev/null 2>&1; then needed=-mneeded; fi
     PKG_CONFIG_PATH=$shim${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH} \
-        "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 BLAS_PC=excon-gemm OPT="-O3 $needed" "$work/excon"
+        "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 BLAS_PC=excon-gemm OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
 }
 
 # ---- libraries ------------------------------------------------------------------------------------------------------
@@ -174,17 +179,17 @@ add_pmix() {
     done
 }
 
-wrapper() { # NAME, PROGRAM below the folder
+wrapper() { # NAME, PROGRAM below the folder (none: what the arguments say)
     cat >"$root/bin/$1" <<END
 #!/bin/sh
-# Tells Open MPI and PMIx where this folder lies, then becomes $2.
+# Tells Open MPI and PMIx where this folder lies, then becomes ${2:-the program in its arguments}.
 self=\$(readlink -f -- "\$0")
 root=\${self%/*/*}
 export PATH="\$root/bin:\$PATH" OPAL_PREFIX="\$root" OPAL_SYSCONFDIR="\$root/etc"
 export PMIX_PKGLIBDIR="\$root/lib/pmix" PMIX_PKGDATADIR="\$root/share/pmix"
 # Without ssh this Open MPI would refuse to start, on one host too.
 command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm="\${OMPI_MCA_plm:-^rsh}"
-exec "\$root/$2" "\$@"
+exec ${2:+"\$root/$2"} "\$@"
 END
     chmod 755 "$root/bin/$1"
 }
@@ -228,6 +233,11 @@ install -m 755 "$work/excon" "$root/libexec/excon"
 add_libraries "$work/excon"
 finish "$root/libexec/excon" "\$ORIGIN/../lib"
 add_open_mpi
+for test in "${tests[@]}"; do
+    install -D -m 755 "$work/$test" "$root/libexec/$test"
+    add_libraries "$work/$test"
+    finish "$root/libexec/$test" "\$ORIGIN/../../../lib"
+done
 cuda="This one was built without CUDA: \`backend: cuda\` is refused."
 if [ -e "$CUDA_LIBRARY" ]; then
     install -m 644 "$CUDA_LIBRARY" "$root/lib/libexcon_cuda.so"
@@ -244,6 +254,7 @@ LD_LIBRARY_PATH:$outside. Without a GPU none of them is needed."
 fi
 wrapper excon libexec/excon
 wrapper mpirun bin/orterun
+[ "$WITH_TESTS" = 0 ] || wrapper in-bundle ''
 cp -r configs "$root/configs"
 add_licences
 glibc=$(glibc_needed)
