@@ -18,8 +18,7 @@ int curl_global_init(long flags) {
     return FAILED_INIT;
 }
 
-void curl_global_cleanup(void) {
-}
+void curl_global_cleanup(void) {}
 
 void *curl_easy_init(void) {
     return NULL;

@@ -32,5 +32,5 @@ void openblas_set_num_threads(int threads) {
 }
 
 char *openblas_get_config(void) {
-    return "sgemm by oneDNN";
+    return "sgemm by oneDNN, no OpenBLAS";
 }

@@ -10,6 +10,8 @@
 
 #include "kernels/base/philox.h"
 
+enum { BENCH_SETS = 64 };
+
 double bench_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -53,8 +55,8 @@ void bench_fill(float *values, int64_t n, uint64_t stream) {
 
 static Status configure(BenchContext *b, Error *err) {
     const BenchOptions *o = b->options;
-    char text[9][96];
-    char *sets[9];
+    char text[8][96];
+    char *sets[8 + BENCH_SETS];
     int count = 0;
 #define SET(...) snprintf(text[count], sizeof text[count], __VA_ARGS__), sets[count] = text[count], count++
     SET("profile=%.60s", o->profile);
@@ -66,6 +68,10 @@ static Status configure(BenchContext *b, Error *err) {
     SET("model.projection=%lld", (long long)o->dim);
     SET("train.batch=%lld", (long long)o->batch);
 #undef SET
+    if (o->set_count > BENCH_SETS)
+        return error_set(err, STATUS_USAGE, "bench takes up to %d --set", (int)BENCH_SETS);
+    for (int i = 0; i < o->set_count; i++)
+        sets[count++] = o->sets[i];
     return config_load(&b->config, NULL, sets, count, err);
 }
 
