@@ -134,7 +134,7 @@ NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test test-simt test-binaries bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -146,6 +146,9 @@ help:
 	@echo 'make test-simt  the CUDA backend alone, compiled for the CPU (no GPU, no CUDA needed)'
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
+	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
+	@echo 'make bundle     one folder with program, Open MPI and libraries that runs wherever it is unpacked, and a .tar.gz of it'
+	@echo 'make bundle-check  tries that folder in a bare chroot of another release (root, debootstrap, network)'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
 	@echo 'make format     lay the sources out with clang-format 14'
 	@echo 'make deps       install missing Debian/Ubuntu packages (scripts/deps.sh)'
@@ -172,6 +175,12 @@ asan:
 
 ubsan:
 	@$(MAKE) test BUILD=build-ubsan OPT=-O1 WERROR=0 SAN='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
+bundle: all
+	@BUILD='$(BUILD)' CC='$(CC)' MAKE='$(MAKE)' scripts/bundle.sh
+
+bundle-check: bundle
+	@BUILD='$(BUILD)' scripts/bundle_check.sh
 
 bench: all
 	@for what in step loss loader ops; do $(BUILD)/excon bench $$what || exit; done
@@ -266,6 +275,16 @@ $(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
 
+# What ptxas says of every kernel. Compiled once more: the objects do not keep it.
+PTXAS_LOGS := $(CUDA_CU:%.cu=$(BUILD)/cuda/%.ptxas)
+$(BUILD)/cuda/%.ptxas: %.cu $(BUILD)/cuda/%.cu.o
+	$(if $(Q),@echo '  PTXAS $<')
+	$(Q)$(NVCC) $(NVCC_FLAGS) -Xptxas -v -c $< -o $@.o 2>$@ || { cat $@; rm -f $@; exit 1; }; rm -f $@.o
+
+ptxas-report: $(if $(CUDA_WHY),,$(PTXAS_LOGS))
+	@$(if $(CUDA_WHY),echo 'excon: no report without CUDA: $(CUDA_WHY)' >&2; exit 66,$(PYTHON) scripts/ptxas_report.py \
+	  --hot scripts/hot_kernels.txt --json $(BUILD)/ptxas.json $(foreach f,$(CUDA_CU),$(f)=$(BUILD)/cuda/$(f:.cu=.ptxas)))
+
 $(BUILD)/simt/%.cu.o: %.cu $(BUILD)/simt/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  SIMT $<')
@@ -291,7 +310,7 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
 
-$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint: | $(BUILD)/tests/faults/fail_io.so
+$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
-.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
+.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o $(BUILD)/cuda/%.ptxas
 -include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)
