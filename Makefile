@@ -127,7 +127,7 @@ SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c
 SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
 LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
-CUDNN_SRCS := $(wildcard kernels/cuda/conv_cudnn.c)
+CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*cudnn*.c))
 CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*.c)))
 CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
 NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
