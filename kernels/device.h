@@ -30,6 +30,7 @@ typedef enum DeviceKind { DEVICE_CPU = 0, DEVICE_CUDA = 1 } DeviceKind;
 struct Ops;
 
 enum { DEVICE_STAMPS = 16 }; /* moments ops->stamp tells apart */
+enum { DEVICE_UPLOADS = 4 }; /* slots of ops->upload_start */
 
 typedef struct Device {
     const struct Ops *ops;
