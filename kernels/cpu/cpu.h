@@ -20,6 +20,12 @@ Status host_alloc_cpu(Device *, size_t bytes, void **out, Error *);
 void host_release_cpu(Device *, void *pointer, size_t bytes);
 void close_cpu(Device *);
 
+/* ---- copies in that overlap the work ---- */
+void upload_start_cpu(Device *, int slot, void *dst, const void *host_src, size_t bytes);
+void upload_wait_cpu(Device *, int slot);
+void upload_release_cpu(Device *, int slot);
+void upload_finish_cpu(Device *, int slot);
+
 /* ---- time and graphs ---- */
 void stamp_cpu(Device *, int slot);
 double stamp_seconds_cpu(Device *, int from, int to);
@@ -88,6 +94,7 @@ void saliency_mask_cpu(Device *, int64_t N, int HW, const float *up, float thres
 void saliency_top_cpu(Device *, int64_t N, int HW, const float *up, int keep, float *mask);
 void saliency_apply_cpu(Device *, int64_t N, int HW, DType, const void *x, const float *mask, const float fill[3],
                         int invert, void *out);
+void saliency_soften_cpu(Device *, int64_t N, int HW, DType, const void *x, const float *up, void *out);
 
 /* ---- select ---- */
 void select_rows_cpu(Device *, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,

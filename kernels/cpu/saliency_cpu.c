@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/contract/upsample.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/lanes.h"
@@ -87,27 +88,17 @@ void saliency_channel_sum_cpu(Device *device, int64_t N, int HW, int C, DType ty
     }
 }
 
-/* Source coordinate of an output position: half-pixel centres, clamped below at 0. */
-static inline float source_at(int index, float ratio) {
-    float at = ((float)index + 0.5f) * ratio - 0.5f;
-    return at > 0.0f ? at : 0.0f;
-}
-
 static void upsample_map(int h, int w, int H, int W, const float *restrict cam, float *restrict up) {
     float ratio_y = (float)h / (float)H, ratio_x = (float)w / (float)W;
     for (int y = 0; y < H; y++) {
-        float at_y = source_at(y, ratio_y);
-        int y0 = (int)at_y < h - 1 ? (int)at_y : h - 1, y1 = y0 < h - 1 ? y0 + 1 : y0;
-        float share_y = at_y - (float)y0;
-        const float *restrict upper = cam + (int64_t)y0 * w, *restrict lower = cam + (int64_t)y1 * w;
+        UpsampleAt row = upsample_at(y, h, ratio_y);
+        const float *restrict upper = cam + (int64_t)row.first * w, *restrict lower = cam + (int64_t)row.second * w;
 #pragma omp simd
         for (int x = 0; x < W; x++) {
-            float at_x = source_at(x, ratio_x);
-            int x0 = (int)at_x < w - 1 ? (int)at_x : w - 1, x1 = x0 < w - 1 ? x0 + 1 : x0;
-            float share_x = at_x - (float)x0;
-            float top = (1.0f - share_x) * upper[x0] + share_x * upper[x1];
-            float bottom = (1.0f - share_x) * lower[x0] + share_x * lower[x1];
-            up[(int64_t)y * W + x] = (1.0f - share_y) * top + share_y * bottom;
+            UpsampleAt column = upsample_at(x, w, ratio_x);
+            float top = upsample_mix(upper[column.first], upper[column.second], column.share);
+            float bottom = upsample_mix(lower[column.first], lower[column.second], column.share);
+            up[(int64_t)y * W + x] = upsample_mix(top, bottom, row.share);
         }
     }
 }
@@ -119,7 +110,13 @@ void saliency_upsample_cpu(Device *device, int64_t N, int h, int w, int H, int W
         upsample_map(h, w, H, W, cam + n * h * w, up + n * H * W);
 }
 
-static void threshold_map(int HW, const float *restrict up, float threshold, float *restrict mask) {
+/* A map's way to 0..1: value minus min, over divisor. */
+typedef struct Range {
+    float min, divisor;
+    int nans;
+} Range;
+
+static Range range_of(int HW, const float *restrict up) {
     float min = INFINITY, max = -INFINITY;
     int nans = 0;
 #pragma omp simd reduction(min : min) reduction(max : max) reduction(+ : nans)
@@ -128,9 +125,13 @@ static void threshold_map(int HW, const float *restrict up, float threshold, flo
         max = up[p] > max ? up[p] : max;
         nans += up[p] != up[p];
     }
-    float divisor = max - min + 1e-8f;
+    return (Range){min, max - min + 1e-8f, nans};
+}
+
+static void threshold_map(int HW, const float *restrict up, float threshold, float *restrict mask) {
+    const Range range = range_of(HW, up);
     for (int p = 0; p < HW; p++)
-        mask[p] = !nans && (up[p] - min) / divisor > threshold ? 1.0f : 0.0f;
+        mask[p] = !range.nans && (up[p] - range.min) / range.divisor > threshold ? 1.0f : 0.0f;
 }
 
 void saliency_mask_cpu(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
@@ -206,5 +207,31 @@ void saliency_apply_cpu(Device *device, int64_t N, int HW, DType type, const voi
             masked_image(DTYPE_BF16, HW, xn, mask + n * HW, fill, invert, yn);
         else
             masked_image(DTYPE_F32, HW, xn, mask + n * HW, fill, invert, yn);
+    }
+}
+
+BODY softened_image(DType type, int HW, const void *x, const float *up, void *out) {
+    const Range range = range_of(HW, up);
+    for (int p = 0; p < HW; p++) {
+        float scaled = (up[p] - range.min) / range.divisor;
+        float share = !range.nans && scaled > 0.0f ? scaled : 0.0f;
+        for (int c = 0; c < 3; c++) {
+            int64_t i = (int64_t)p * 3 + c;
+            lane_store(type, out, i, share * lane_load(type, x, i));
+        }
+    }
+}
+
+void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *up, void *out) {
+    int64_t image = (int64_t)HW * 3;
+    int parts = threads_for(device, N * image);
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t n = 0; n < N; n++) {
+        const void *xn = lane_at(type, x, n * image);
+        void *yn = lane_at_out(type, out, n * image);
+        if (type == DTYPE_BF16)
+            softened_image(DTYPE_BF16, HW, xn, up + n * HW, yn);
+        else
+            softened_image(DTYPE_F32, HW, xn, up + n * HW, yn);
     }
 }

@@ -63,6 +63,7 @@ static void close_device(CudaDevice *cuda) {
     for (int i = 0; i < DEVICE_STAMPS; i++)
         if (cuda->stamps[i])
             cudaEventDestroy(cuda->stamps[i]);
+    uploads_close(cuda);
     if (cuda->blas)
         cublasDestroy(cuda->blas);
     cudaFree(cuda->blas_workspace);
@@ -98,6 +99,10 @@ static Status open_device(Device *device, int index, Error *err) {
         code = make_stamps(cuda);
     }
     if (code == cudaSuccess) {
+        what = "cudaStreamCreate for uploads";
+        code = uploads_open(cuda);
+    }
+    if (code == cudaSuccess) {
         what = "cublasCreate";
         blas = cublasCreate(&cuda->blas);
     }
@@ -105,6 +110,8 @@ static Status open_device(Device *device, int index, Error *err) {
         blas = cublasSetStream(cuda->blas, cuda->stream);
     if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS)
         blas = cublasSetWorkspace(cuda->blas, cuda->blas_workspace, BLAS_WORKSPACE);
+    if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS) /* sums of bf16 products stay f32 to the end */
+        blas = cublasSetMathMode(cuda->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS)
         cuda->graphs = graphs_new();
     if (!cuda->graphs) {
@@ -116,11 +123,15 @@ static Status open_device(Device *device, int index, Error *err) {
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+#ifdef EXCON_CUDNN
+    device->fast_conv = 1;
+#endif
     describe(device, &properties);
     return STATUS_OK;
 }
 
 void close_cuda(Device *device) {
+    device->bytes_now -= cuda_of(device)->scratch_bytes;
     close_device(cuda_of(device));
 }
 

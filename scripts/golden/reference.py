@@ -7,7 +7,7 @@ those of the published model: encoder.*, head.0, head.2, classifier.fc.
 Run it as a program to check it against other formulations (torchvision's networks, the published form of the loss, the
 closed form of the loss gradient)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +102,14 @@ class Encoder(nn.Module):
         return getattr(self, f"layer{stage}")[-1].last_conv()
 
 
+MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)  # of Tiny ImageNet, as published
+
+
+def black(like):
+    """[3,1,1]: a black pixel after normalisation."""
+    return -(torch.tensor(MEAN, dtype=like.dtype) / torch.tensor(STD, dtype=like.dtype))[:, None, None]
+
+
 class Classifier(nn.Module):
     def __init__(self, features, classes):
         super().__init__()
@@ -127,8 +135,12 @@ class Model(nn.Module):
 class Settings:
     method: str = "excon"  # ce, simclr, supcon, excon, exconb
     profile: str = "recommended"  # official: explain with batch statistics and update them; classifier left alone
+    ranks: int = 1  # batch norm sees the batch in so many contiguous parts; running statistics are the parts' mean
+    bn: str = ""  # statistics of the explanation: batch, running; empty: the profile's
+    update: bool = True  # batch statistics of the explanation move the running ones
     layer: int = 0
     threshold: float = 0.5
+    fill: str = "mean"  # mean, black
     saliency: str = "gradcam"  # gradcam, gradient, integrated
     steps: int = 8  # of integrated
     relu: bool = False
@@ -146,7 +158,7 @@ class Settings:
 
     @property
     def batch_statistics(self):
-        return self.profile == "official"
+        return (self.bn or {"official": "batch"}.get(self.profile)) == "batch"
 
     @property
     def joint(self):
@@ -203,9 +215,48 @@ def scale_cam(cam, side):
     return shifted / (shifted.amax(dim=(1, 2), keepdim=True) + 1e-8)
 
 
+def running_statistics(model):
+    return [buffer for name, buffer in model.named_buffers() if "num_batches" not in name]
+
+
+def set_running_statistics(model, values):
+    for buffer, value in zip(running_statistics(model), values):
+        buffer.data.copy_(value)  # behind autograd's back: a pass in training mode never reads them
+
+
+def split(batch, ranks):
+    """Contiguous parts whose sizes differ by one at most, larger ones first."""
+    pieces = {name: torch.tensor_split(value, ranks) for name, value in batch.items()}
+    return [{name: pieces[name][r] for name in batch} for r in range(ranks)]
+
+
+def on_ranks(model, batch, ranks, run):
+    """[run(part)] over the parts of the batch, each from the running statistics found here; they end as the parts' mean."""
+    before = [buffer.clone() for buffer in running_statistics(model)]
+    after, results = [], []
+    for part in split(batch, ranks):
+        set_running_statistics(model, before)
+        results.append(run(part))
+        after.append([buffer.clone() for buffer in running_statistics(model)])
+    set_running_statistics(model, [torch.stack(values).mean(dim=0) for values in zip(*after)])
+    return results
+
+
+def blank(images, kept, settings):
+    """What `kept` [n,H,W] leaves of the images; the rest becomes the mean colour, or black."""
+    rest = (1 - kept[:, None]) * black(images) if settings.fill == "black" else 0
+    return images * kept[:, None] + rest
+
+
+def together(parts):
+    """One explanation of the parts'."""
+    return Explanation(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Explanation)))
+
+
 def explain(model, images, targets, settings):
     """CAM pass, masked pass, and with batch statistics the original pass, which only moves the running statistics."""
     model.train(settings.batch_statistics)
+    before = [buffer.clone() for buffer in running_statistics(model)]
     wanted = targets
     if settings.target == "predicted":
         with torch.no_grad():
@@ -213,15 +264,38 @@ def explain(model, images, targets, settings):
     cam = saliency(model, images, wanted, settings)
     scaled = scale_cam(cam, images.shape[-1])
     mask = (scaled > settings.threshold).to(images.dtype)
-    masked = images * mask[:, None]
+    masked = blank(images, mask, settings)
     with torch.no_grad():
         masked_logits = model.classifier(model.encoder(masked))
         if settings.batch_statistics:
             model.encoder(images)
+    if not settings.update:
+        set_running_statistics(model, before)
     accept = masked_logits.argmax(dim=1) == targets
     if settings.rule != "correct":
         accept = torch.full_like(accept, settings.rule == "always")
     return Explanation(cam, scaled, mask, masked, masked_logits, accept)
+
+
+KEEP_SHARE = 0.15
+
+
+def keep_top(images, up):
+    """The int(0.15 H W) most salient pixels of each image, the rest the mean colour; and how far the last pixel kept is above
+    the first one dropped, as a share of the map's range."""
+    maps = up.flatten(1)
+    keep = int(KEEP_SHARE * maps.shape[1])
+    ordered, order = maps.sort(dim=1, descending=True)
+    kept = torch.zeros_like(maps).scatter_(1, order[:, :keep], 1)
+    gap = (ordered[:, keep - 1] - ordered[:, keep]) / (ordered[:, 0] - ordered[:, -1])
+    return images * kept.reshape(up.shape)[:, None], float(gap.min())
+
+
+def change(before, after):
+    """Drop, increase, gain and decrease of confidences before and after."""
+    lost, won = (before - after) / before, (after - before) / before
+    return {"drop": lost.clamp(min=0).mean(), "increase": (after > before).to(before.dtype).mean(),
+            "gain": won.clamp(min=0).mean(), "decrease": (before > after).to(before.dtype).mean()}
 
 
 def positives(groups):
@@ -279,7 +353,7 @@ def views_of(model, batch, settings):
     first = torch.where(found.accept[:, None, None, None], found.masked, batch["backup"])
     background = batch["standard"][:0]
     if settings.method == "exconb" and settings.background != "none":
-        source = found.masked if settings.source == "rejected" else explained * (1 - found.mask[:, None])
+        source = found.masked if settings.source == "rejected" else blank(explained, 1 - found.mask, settings)
         background = source[~found.accept]
         background = background[: settings.most] if settings.most else background
     return first, batch["random"], background, found
@@ -291,6 +365,22 @@ def make_optimiser(model, settings):
     return torch.optim.SGD(trained, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
+def encode_views(model, batch, settings):
+    """(features of [view 1 | view 2 | background | background], background rows, explanation or None) of one rank."""
+    first, second, background, found = views_of(model, batch, settings)
+    model.train()
+    return model.encoder(torch.cat([first, second, background, background])), len(background), found
+
+
+def regroup(parts, batch, ranks):
+    """The parts' features as one: view 1 of all ranks, view 2, background, its copy."""
+    blocks = []
+    for (features, background, _found), part in zip(parts, split(batch, ranks)):
+        rows = len(part["labels"])
+        blocks.append(features.split([rows, rows, background, background]))
+    return torch.cat([torch.cat(block) for block in zip(*blocks)])
+
+
 def step(model, optimiser, batch, settings):
     """One training step in place. Returns (loss, explanation or None, {name: gradient})."""
     labels = batch["labels"]
@@ -298,13 +388,14 @@ def step(model, optimiser, batch, settings):
     if settings.method == "ce":
         model.train()
         found = None
-        loss = F.cross_entropy(model.classifier(model.encoder(batch["random"])), labels)
+        features = on_ranks(model, batch, settings.ranks, lambda part: model.encoder(part["random"]))
+        loss = F.cross_entropy(model.classifier(torch.cat(features)), labels)
         loss.backward()
     else:
-        first, second, background, found = views_of(model, batch, settings)
-        model.train()
-        features = model.encoder(torch.cat([first, second, background, background]))
-        groups, anchors = row_groups(labels, len(background), settings.method, settings.background)
+        parts = on_ranks(model, batch, settings.ranks, lambda part: encode_views(model, part, settings))
+        features, rows = regroup(parts, batch, settings.ranks), sum(background for _features, background, _found in parts)
+        found = None if parts[0][2] is None else together([part[2] for part in parts])
+        groups, anchors = row_groups(labels, rows, settings.method, settings.background)
         loss = contrastive_loss(model.embed(features), groups, anchors, settings)
         loss.backward()
         if settings.joint:

@@ -4,7 +4,8 @@
 #
 # Two gaps are not the program's: mpirun dies of a SIGUSR2 that comes before it has handlers of its own, and forwards
 # none while it has no ranks; and a rank dies of one (mpirun: 140) that comes while its libraries are being loaded.
-# Nothing has been written by then, so a job script may take 140 for 75; here it is counted and the run must be whole.
+# Nothing has been written by then, so 140 may be taken for 75 (scripts/preemptible.sh does, test_preemptible.sh); here
+# it is counted and the run must be whole.
 # shellcheck disable=SC2154 # the sourced file assigns them
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70

@@ -2,13 +2,15 @@
  * running statistics of 1 rank, for batches the rank count does not divide, and for ranks without any sample.
  *
  * The batches and nets are those of the step files of tests/golden; only one rank's output is compared with, not the
- * expected values there. */
+ * expected values there. Left out are runs that mean a certain number of ranks (local batch norm), and those in bf16,
+ * where a last bit of f32 moves roundings: test_golden runs them on two ranks within the tolerances of their files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -47,19 +49,22 @@ static void ranks_agree(void **state) {
 }
 
 int main(void) {
-    size_t count;
-    ProbeCase *probes = probe_cases("step-", &count);
+    size_t cases, count = 0;
+    ProbeCase *probes = probe_cases("step-", &cases);
     char folder[PROBE_PATH];
-    RankTest *tests = calloc(count, sizeof *tests);
-    struct CMUnitTest *units = calloc(count, sizeof *units);
+    RankTest *tests = calloc(cases, sizeof *tests);
+    struct CMUnitTest *units = calloc(cases, sizeof *units);
     if (!probes || !tests || !units || probe_folder_make(folder) != 0) {
         fprintf(stderr, "test_ranks: no memory or no folder for outputs\n");
         return EXIT_FAILURE;
     }
-    for (size_t i = 0; i < count; i++) {
-        tests[i] = (RankTest){.probe = &probes[i], .folder = folder};
-        snprintf(tests[i].name, sizeof tests[i].name, "%s, %s", probes[i].file, probes[i].run);
-        units[i] = (struct CMUnitTest){.name = tests[i].name, .test_func = ranks_agree, .initial_state = &tests[i]};
+    for (size_t i = 0; i < cases; i++) {
+        if (probes[i].ranks || strstr(probes[i].sets, "precision=bf16"))
+            continue;
+        RankTest *test = &tests[count];
+        *test = (RankTest){.probe = &probes[i], .folder = folder};
+        snprintf(test->name, sizeof test->name, "%s, %s", probes[i].file, probes[i].run);
+        units[count++] = (struct CMUnitTest){.name = test->name, .test_func = ranks_agree, .initial_state = test};
     }
     int failed = _cmocka_run_group_tests("ranks", units, count, NULL, NULL);
     failed += probe_folder_remove(folder) != 0;

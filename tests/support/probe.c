@@ -45,6 +45,18 @@ static void read_attribute(hid_t object, const char *name, char *text, size_t si
     H5Aclose(attribute);
 }
 
+/* 0 when there is no such attribute. */
+static int read_count(hid_t object, const char *name, const char *where) {
+    int value = 0;
+    if (H5Aexists(object, name) == 0)
+        return 0;
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0 || H5Aread(attribute, H5T_NATIVE_INT, &value) < 0 || value < 1)
+        give_up("use an attribute of", where);
+    H5Aclose(attribute);
+    return value;
+}
+
 static size_t append_cases(const char *path, ProbeCase **cases, size_t count) {
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file >= 0 && H5Aexists(file, "probe") == 0) {
@@ -70,6 +82,7 @@ static size_t append_cases(const char *path, ProbeCase **cases, size_t count) {
         if (run < 0)
             give_up("open a run of", path);
         read_attribute(run, "args", test->args, sizeof test->args, path);
+        test->ranks = read_count(run, "ranks", path);
         H5Gclose(run);
     }
     H5Gclose(runs);
@@ -125,13 +138,11 @@ static void add_split(char **arguments, int *count, char *text, const char *sepa
     }
 }
 
-int probe_run(const ProbeCase *test, int ranks, const char *out) {
-    ProbeCase cut = *test;
-    char rank_text[16], log[PROBE_PATH];
+int probe_program(const char *const *list, int ranks, const char *log) {
+    char rank_text[16];
     char *arguments[MAX_ARGUMENTS];
     int count = 0;
     snprintf(rank_text, sizeof rank_text, "%d", ranks);
-    snprintf(log, sizeof log, "%s.log", out);
     add(arguments, &count, "timeout");
     add(arguments, &count, "-k5");
     add(arguments, &count, "120");
@@ -146,6 +157,30 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
         add(arguments, &count, rank_text);
     }
     add(arguments, &count, program());
+    for (int i = 0; list[i]; i++)
+        add(arguments, &count, list[i]);
+
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        child(arguments, log, ranks);
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (code != 0) {
+        printf("excon %s %s, %d ranks: exit %d\n", list[0], list[1] ? list[1] : "", ranks, code);
+        print_file(log);
+    }
+    return code;
+}
+
+int probe_run(const ProbeCase *test, int ranks, const char *out) {
+    ProbeCase cut = *test;
+    char log[PROBE_PATH];
+    char *arguments[MAX_ARGUMENTS];
+    int count = 0;
+    snprintf(log, sizeof log, "%s.log", out);
     add(arguments, &count, "probe");
     add(arguments, &count, test->operation);
     add(arguments, &count, test->file);
@@ -158,19 +193,9 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
     }
     add_split(arguments, &count, cut.sets, "\n", "--set");
     add_split(arguments, &count, cut.args, " ", NULL);
-
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0)
-        child(arguments, log, ranks);
-    int status = 0;
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return -1;
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (code != 0) {
-        printf("%s %s, %d ranks: exit %d\n", test->file, test->run, ranks, code);
-        print_file(log);
-    }
+    int code = probe_program((const char *const *)arguments, ranks, log);
+    if (code != 0)
+        printf("%s %s failed\n", test->file, test->run);
     return code;
 }
 
@@ -180,7 +205,19 @@ typedef struct Values {
     int rank;
     hsize_t shape[MAX_RANK];
     int integral;
+    double tolerance; /* its attribute, or -1 */
 } Values;
+
+static double own_tolerance(hid_t set) {
+    double value = -1;
+    if (H5Aexists(set, "tolerance") <= 0)
+        return -1;
+    hid_t attribute = H5Aopen(set, "tolerance", H5P_DEFAULT);
+    if (attribute < 0 || H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0)
+        value = 0;
+    H5Aclose(attribute);
+    return value;
+}
 
 /* 0, or -1 when there is no such readable dataset. */
 static int read_values(hid_t place, const char *name, Values *out) {
@@ -197,6 +234,7 @@ static int read_values(hid_t place, const char *name, Values *out) {
         H5Sget_simple_extent_dims(space, out->shape, NULL);
         out->n = H5Sget_simple_extent_npoints(space);
         out->integral = H5Tget_class(type) == H5T_INTEGER;
+        out->tolerance = own_tolerance(set);
         out->data = calloc((size_t)out->n + 1, sizeof *out->data);
         if (out->data && H5Dread(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, out->data) >= 0)
             failed = 0;
@@ -243,6 +281,8 @@ typedef struct Comparison {
 static double allowed_for(const Comparison *comparison, const char *name, const Values *want) {
     if (want->integral || strcmp(name, "mask") == 0)
         return 0;
+    if (want->tolerance >= 0)
+        return want->tolerance;
     return strcmp(name, "loss") == 0 ? comparison->tolerance->loss : comparison->tolerance->other;
 }
 

@@ -2,8 +2,9 @@
  *
  * A golden file (written by scripts/golden/make_golden.py) holds the operation's inputs and the initial model, the
  * attributes `probe` (operation) and `set` (one --set value per line), and /expect/RUN groups of expected outputs, each
- * with an attribute `args`. The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, the launcher
- * $MPIRUN or mpirun. */
+ * with an attribute `args`, and `ranks` when the expectation holds for that many ranks only. A dataset there may carry
+ * a `tolerance` of its own (bf16). The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, the
+ * launcher $MPIRUN or mpirun. */
 #ifndef EXCON_TESTS_PROBE_H
 #define EXCON_TESTS_PROBE_H
 
@@ -14,6 +15,7 @@ enum { PROBE_PATH = 512, PROBE_TEXT = 1024 };
 typedef struct ProbeTolerance {
     double loss;  /* relative L2 of `loss` */
     double other; /* relative L2 of every other float tensor; integers and `mask` are exact */
+                  /* a dataset's own attribute `tolerance` goes before either */
 } ProbeTolerance;
 
 typedef struct ProbeCase {
@@ -22,6 +24,7 @@ typedef struct ProbeCase {
     char sets[PROBE_TEXT]; /* one --set value per line */
     char run[64];
     char args[PROBE_TEXT]; /* separated by spaces */
+    int ranks;             /* what is expected holds for so many; 0: for any number */
 } ProbeCase;
 
 /* Why no probe can be run here, or NULL. */
@@ -31,6 +34,10 @@ const char *probe_missing(void);
  * malloc'ed. Ends the program when a
  * file cannot be read. */
 ProbeCase *probe_cases(const char *prefix, size_t *count);
+
+/* Runs `excon ARGUMENT...` (the list ends in NULL) on so many ranks (1: without launcher), all it says in the file
+ * `log`. Returns the exit status after printing that file if it is not 0. */
+int probe_program(const char *const *list, int ranks, const char *log);
 
 /* Runs a case on so many ranks (1: without launcher), writing `out`. Returns the exit status after printing what the
  * program said if that is not 0. */

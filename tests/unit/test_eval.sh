@@ -5,7 +5,7 @@ excon=${EXCON:-build/excon}
 mpirun=${MPIRUN:-mpirun}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-echo 1..3
+echo 1..4
 
 "$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 40 --val-per-class 25 >/dev/null
 cat >"$scratch/run.yaml" <<END
@@ -25,7 +25,7 @@ fi
 "$mpirun" -n 3 "$excon" eval "$scratch/run" --json >"$scratch/three.json" 2>>"$scratch/log"
 value() { sed -n "s/.*\"$2\":\([-0-9.e+]*\).*/\1/p" "$1"; }
 worst=0
-for key in count top1 top5 nll drop increase gain decrease; do
+for key in count top1 top5 nll drop increase gain decrease soft_drop soft_increase soft_gain soft_decrease; do
     a=$(value "$scratch/one.json" $key)
     b=$(value "$scratch/three.json" $key)
     # f32 logits of another batch split differ in the last bits only; a count may not move at all
@@ -46,3 +46,15 @@ else
     sed 's/^/# /' "$scratch/one.json" "$scratch/log"
     echo "not ok 3 - recorded in eval.json and metrics.jsonl"
 fi
+
+# A suite measures what it names, and nothing else.
+good=1
+for suite in accuracy faithfulness soft; do
+    "$excon" eval "$scratch/run" --json --suite "$suite" >"$scratch/$suite.json" 2>"$scratch/log" || good=0
+done
+[ -z "$(value "$scratch/accuracy.json" drop)$(value "$scratch/accuracy.json" soft_drop)" ] || good=0
+[ -n "$(value "$scratch/faithfulness.json" drop)" ] && [ -z "$(value "$scratch/faithfulness.json" soft_drop)" ] || good=0
+[ -z "$(value "$scratch/soft.json" drop)" ] && [ -n "$(value "$scratch/soft.json" soft_drop)" ] || good=0
+"$excon" eval "$scratch/run" --suite shap >/dev/null 2>"$scratch/log"
+[ $? = 64 ] && grep -q 'accuracy, faithfulness, soft, all' "$scratch/log" || good=0
+[ $good = 1 ] && echo "ok 4 - suites" || echo "not ok 4 - suites"

@@ -23,37 +23,56 @@ static ToleranceKind stored(DType type) {
     return type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
 }
 
+/* Fewer where a thread costs much more than a number. */
+static int64_t rows_of(const Device *d, int shape) {
+    const int64_t most = d->kind == DEVICE_CUDA ? 1203 : INT64_MAX;
+    return shapes[shape].M < most ? shapes[shape].M : most;
+}
+
 static double *block(int64_t n) {
     double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
     assert_non_null(values);
     return values;
 }
 
+static void sums_case(Device *d, DType type, int64_t M, int C) {
+    Tensor x = tensor_random(d, type, M * C, -1, 3, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
+    double *xs = tensor_values(&x), *want = block(2 * C);
+    for (int64_t i = 0; i < M * C; i++) {
+        want[i % C] += xs[i];
+        want[C + i % C] += xs[i] * xs[i];
+    }
+    const int threads = d->threads, most = d->kind == DEVICE_CPU ? 3 : 1;
+    for (d->threads = 1; d->threads <= most; d->threads++) {
+        d->ops->norm_sums(d, M, C, type, x.data, sums.data);
+        assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
+        double *first = tensor_values(&sums);
+        d->ops->norm_sums(d, M, C, type, x.data, sums.data);
+        assert_true(tensor_equals("sums again", &sums, first, TOLERANCE_EXACT));
+        free(first);
+    }
+    d->threads = threads;
+    free(xs), free(want);
+    tensor_free(&x), tensor_free(&sums);
+}
+
 static void test_sums(void **state) {
-    Device *d = *state;
     for (int t = 0; t < 2; t++)
-        for (int s = 0; s < SHAPES; s++) {
-            int64_t M = shapes[s].M;
-            int C = shapes[s].C;
-            Tensor x = tensor_random(d, types[t], M * C, -1, 3, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
-            double *xs = tensor_values(&x), *want = block(2 * C);
-            for (int64_t i = 0; i < M * C; i++) {
-                want[i % C] += xs[i];
-                want[C + i % C] += xs[i] * xs[i];
-            }
-            int threads = d->threads;
-            for (d->threads = 1; d->threads <= 3; d->threads++) {
-                d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
-                assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
-                double *first = tensor_values(&sums);
-                d->ops->norm_sums(d, M, C, types[t], x.data, sums.data);
-                assert_true(tensor_equals("sums again", &sums, first, TOLERANCE_EXACT));
-                free(first);
-            }
-            d->threads = threads;
-            free(xs), free(want);
-            tensor_free(&x), tensor_free(&sums);
-        }
+        for (int s = 0; s < SHAPES; s++)
+            sums_case(*state, types[t], rows_of(*state, s), shapes[s].C);
+}
+
+/* As many rows as cut a pass into more than one wave of blocks on a GPU of three multiprocessors. */
+static const struct {
+    DType type;
+    int64_t M;
+    int C;
+} long_shapes[] = {{DTYPE_F32, 25000, 64}, {DTYPE_BF16, 4000, 100}};
+enum { LONG_SHAPES = sizeof long_shapes / sizeof *long_shapes };
+
+static void test_sums_of_many_rows(void **state) {
+    for (int s = 0; s < LONG_SHAPES; s++)
+        sums_case(*state, long_shapes[s].type, long_shapes[s].M, long_shapes[s].C);
 }
 
 static void finalize_case(Device *d, double count, int with_running) {
@@ -148,7 +167,13 @@ static void test_from_running(void **state) {
     tensor_free(&gamma), tensor_free(&beta), tensor_free(&rm), tensor_free(&rv);
 }
 
-static void apply_case(Device *d, DType type, int64_t M, int C, int with_residual, int relu) {
+enum { APPLY_RESIDUAL = 1, APPLY_RELU = 2, APPLY_OVER_RESIDUAL = 4 | APPLY_RESIDUAL, APPLY_OVER_X = 8 };
+static const int apply_kinds[] = {
+    0, APPLY_RESIDUAL, APPLY_RELU, APPLY_RELU | APPLY_RESIDUAL, APPLY_OVER_RESIDUAL, APPLY_RELU | APPLY_OVER_X};
+enum { APPLY_KINDS = sizeof apply_kinds / sizeof *apply_kinds };
+
+static void apply_case(Device *d, DType type, int64_t M, int C, int kind) {
+    const int with_residual = kind & APPLY_RESIDUAL, relu = (kind & APPLY_RELU) != 0;
     Tensor x = tensor_random(d, type, M * C, -1, 1, 1), residual = tensor_random(d, type, M * C, -1, 1, 2);
     Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 3), shift = tensor_random(d, DTYPE_F32, C, -1, 1, 4);
     Tensor y = tensor_new(d, type, M * C);
@@ -159,9 +184,10 @@ static void apply_case(Device *d, DType type, int64_t M, int C, int with_residua
         if (relu && want[i] < 0)
             want[i] = 0;
     }
+    Tensor *out = kind & APPLY_OVER_X ? &x : (kind & APPLY_OVER_RESIDUAL) == APPLY_OVER_RESIDUAL ? &residual : &y;
     d->ops->norm_apply(d, M, C, type, x.data, scale.data, shift.data, with_residual ? residual.data : NULL, relu,
-                       y.data);
-    assert_true(tensor_equals("apply", &y, want, stored(type)));
+                       out->data);
+    assert_true(tensor_equals("apply", out, want, stored(type)));
     free(xs), free(rs), free(sc), free(sh), free(want);
     tensor_free(&x), tensor_free(&residual), tensor_free(&scale), tensor_free(&shift), tensor_free(&y);
 }
@@ -169,8 +195,8 @@ static void apply_case(Device *d, DType type, int64_t M, int C, int with_residua
 static void test_apply(void **state) {
     for (int t = 0; t < 2; t++)
         for (int s = 0; s < SHAPES; s++)
-            for (int kind = 0; kind < 4; kind++)
-                apply_case(*state, types[t], shapes[s].M, shapes[s].C, kind & 1, kind >> 1);
+            for (int kind = 0; kind < APPLY_KINDS; kind++)
+                apply_case(*state, types[t], rows_of(*state, s), shapes[s].C, apply_kinds[kind]);
 }
 
 /* ReLU must not turn NaN into 0: the guard has to see it. */
@@ -227,7 +253,13 @@ static void test_backward_sums(void **state) {
     for (int t = 0; t < 2; t++)
         for (int s = 0; s < SHAPES; s++)
             for (int kind = 0; kind < KINDS; kind++)
-                backward_sums_case(*state, types[t], shapes[s].M, shapes[s].C, kind);
+                backward_sums_case(*state, types[t], rows_of(*state, s), shapes[s].C, kind);
+}
+
+static void test_backward_sums_of_many_rows(void **state) {
+    for (int s = 0; s < LONG_SHAPES; s++)
+        backward_sums_case(*state, long_shapes[s].type, long_shapes[s].M, long_shapes[s].C,
+                           KIND_RELU | KIND_RECOMPUTE | KIND_SECOND);
 }
 
 static void test_backward_params(void **state) {
@@ -275,7 +307,41 @@ static void test_backward_apply(void **state) {
     for (int t = 0; t < 2; t++)
         for (int s = 0; s < SHAPES; s++)
             for (int kind = 0; kind < 4; kind++)
-                backward_apply_case(*state, types[t], shapes[s].M, shapes[s].C, kind & 1, kind >> 1);
+                backward_apply_case(*state, types[t], rows_of(*state, s), shapes[s].C, kind & 1, kind >> 1);
+}
+
+/* A batch norm forward and backward, in place in `work` [M,C] from its element `at` on; what is left there is dx. */
+static void layer_in_place(Device *d, DType type, int64_t M, int C, const Tensor *x, Tensor *work, int at,
+                           const Tensor *stats, Tensor *sums) {
+    const Ops *ops = d->ops;
+    const float *mean = stats->data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
+    void *v = (char *)work->data + (size_t)at * dtype_size(type);
+    ops->copy(d, v, x->data, (size_t)(M * C) * dtype_size(type));
+    ops->norm_apply(d, M, C, type, v, scale, shift, x->data, 1, v);
+    ops->norm_backward_sums(d, M, C, type, v, x->data, NULL, x->data, mean, invstd, scale, shift, 1, sums->data);
+    ops->norm_backward_apply(d, M, C, type, v, x->data, mean, invstd, scale, sums->data, (double)M, v);
+    ops->norm_sums(d, M, C, type, v, sums->data);
+}
+
+/* Rows that do not begin at a multiple of 16 bytes though their length is one. */
+static void test_unaligned(void **state) {
+    Device *d = *state;
+    enum { M = 77, C = 16 };
+    for (int t = 0; t < 2; t++) {
+        Tensor x = tensor_random(d, types[t], M * C, -1, 1, 1), stats = tensor_random(d, DTYPE_F32, 4 * C, 0.5, 2, 2);
+        Tensor aligned = tensor_new(d, types[t], M * C), shifted = tensor_random(d, types[t], M * C + 1, 3, 3, 3);
+        Tensor sums = tensor_new(d, DTYPE_F64, 2 * C), shifted_sums = tensor_new(d, DTYPE_F64, 2 * C);
+        layer_in_place(d, types[t], M, C, &x, &aligned, 0, &stats, &sums);
+        layer_in_place(d, types[t], M, C, &x, &shifted, 1, &stats, &shifted_sums);
+        double *dx = tensor_values(&aligned), *want = block(M * C + 1), *want_sums = tensor_values(&sums);
+        memcpy(want + 1, dx, M * C * sizeof *dx);
+        want[0] = 3;
+        assert_true(tensor_equals("dx one element on", &shifted, want, stored(types[t])));
+        assert_true(tensor_equals("its sums", &shifted_sums, want_sums, stored(types[t])));
+        free(dx), free(want), free(want_sums);
+        tensor_free(&x), tensor_free(&stats), tensor_free(&aligned), tensor_free(&shifted);
+        tensor_free(&sums), tensor_free(&shifted_sums);
+    }
 }
 
 static void test_fold(void **state) {
@@ -362,14 +428,17 @@ static void test_layer_finite_differences(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_sums_of_many_rows),
         cmocka_unit_test(test_finalize),
         cmocka_unit_test(test_finalize_one_position),
         cmocka_unit_test(test_from_running),
         cmocka_unit_test(test_apply),
         cmocka_unit_test(test_apply_keeps_nan),
         cmocka_unit_test(test_backward_sums),
+        cmocka_unit_test(test_backward_sums_of_many_rows),
         cmocka_unit_test(test_backward_params),
         cmocka_unit_test(test_backward_apply),
+        cmocka_unit_test(test_unaligned),
         cmocka_unit_test(test_fold),
         cmocka_unit_test(test_layer_finite_differences),
     };

@@ -16,8 +16,9 @@ static double memory_mb(const Device *d, int peak) {
     return peak ? bench_peak_mb() : bench_resident_mb();
 }
 
-static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *dz, int64_t *own_rows, double before,
-                        Error *err) {
+/* `share` [1] f64 on the device. */
+static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *dz, double *share, int64_t *own_rows,
+                        double before, Error *err) {
     const BenchOptions *o = b->options;
     Comm *comm = &b->runtime.comm;
     const int64_t own = own_rows[comm->rank];
@@ -34,8 +35,8 @@ static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *
     for (int64_t i = -1; i < o->steps; i++) {
         comm_barrier(comm);
         double begin = bench_now();
-        loss = contrastive_run(c, z, group, CLASSES + 1, own_rows, o->rows, dz);
-        c->device->ops->sync(c->device);
+        contrastive_run(c, z, group, CLASSES + 1, own_rows, o->rows, share, dz);
+        c->device->ops->copy_out(c->device, &loss, share, sizeof loss);
         if (i >= 0)
             seconds[i] = bench_now() - begin;
     }
@@ -68,7 +69,7 @@ Status bench_loss(BenchContext *b, Error *err) {
         order_share(o->rows, r, comm->size, &first, &own_rows[r]);
     order_share(o->rows, comm->rank, comm->size, &first, &own);
     const size_t bytes = sizeof(float) * (size_t)((own + 1) * o->dim);
-    void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL;
+    void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL, *share = NULL;
     Contrastive c = {0};
     Status status = d->ops->alloc(d, bytes, &x, err);
     if (status == STATUS_OK)
@@ -77,6 +78,8 @@ Status bench_loss(BenchContext *b, Error *err) {
         status = d->ops->alloc(d, bytes, &dz, err);
     if (status == STATUS_OK)
         status = d->ops->alloc(d, sizeof(float) * (size_t)(own + 1), &norm, err);
+    if (status == STATUS_OK)
+        status = d->ops->alloc(d, sizeof(double), &share, err);
     float *host = malloc(bytes);
     if (status == STATUS_OK && !host)
         status = error_set(err, STATUS_SYSTEM, "out of memory");
@@ -87,9 +90,10 @@ Status bench_loss(BenchContext *b, Error *err) {
         d->ops->zero(d, dz, bytes);
         d->ops->sync(d);
         const double before = memory_mb(d, 0);
-        status = contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07, err);
+        status = contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07,
+                                  b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, err);
         if (status == STATUS_OK)
-            status = time_loss(b, &c, z, dz, own_rows, before, err);
+            status = time_loss(b, &c, z, dz, share, own_rows, before, err);
     }
     void *const parts[] = {x, z, dz};
     for (int i = 0; i < 3; i++)
@@ -97,6 +101,8 @@ Status bench_loss(BenchContext *b, Error *err) {
             d->ops->release(d, parts[i], bytes);
     if (norm)
         d->ops->release(d, norm, sizeof(float) * (size_t)(own + 1));
+    if (share)
+        d->ops->release(d, share, sizeof(double));
     contrastive_free(&c);
     free(host);
     free(own_rows);

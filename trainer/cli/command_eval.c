@@ -15,7 +15,7 @@ typedef struct EvalRun {
     const char *run;        /* run folder */
     const char *checkpoint; /* best | last | a file */
     const char *data;       /* dataset folder instead of the run's */
-    int explain, json;
+    int reductions, json;
     char path[1200]; /* of the checkpoint */
     Config config;
     Runtime runtime;
@@ -87,13 +87,28 @@ static void result_json(const EvalRun *e, const EvalResult *r, Json *json) {
     json_number(json, "top1", r->top1);
     json_number(json, "top5", r->top5);
     json_number(json, "nll", r->nll);
-    if (r->explained) {
-        json_number(json, "drop", r->drop);
-        json_number(json, "increase", r->increase);
-        json_number(json, "gain", r->gain);
-        json_number(json, "decrease", r->decrease);
+    if (r->reductions & EVAL_TOP) {
+        json_number(json, "drop", r->top.drop);
+        json_number(json, "increase", r->top.increase);
+        json_number(json, "gain", r->top.gain);
+        json_number(json, "decrease", r->top.decrease);
+    }
+    if (r->reductions & EVAL_SOFT) {
+        json_number(json, "soft_drop", r->soft.drop);
+        json_number(json, "soft_increase", r->soft.increase);
+        json_number(json, "soft_gain", r->soft.gain);
+        json_number(json, "soft_decrease", r->soft.decrease);
     }
     json_end_object(json);
+}
+
+static void print_faithfulness(const char *title, const Faithfulness *f) {
+    printf("  %s:\n"
+           "  drop       %6.2f %%   mean relative loss of confidence\n"
+           "  increase   %6.2f %%   images whose confidence rises\n"
+           "  gain       %6.2f %%   mean relative rise\n"
+           "  decrease   %6.2f %%   images whose confidence falls\n",
+           title, 100 * f->drop, 100 * f->increase, 100 * f->gain, 100 * f->decrease);
 }
 
 static void print_table(const EvalRun *e, const EvalResult *r) {
@@ -101,12 +116,10 @@ static void print_table(const EvalRun *e, const EvalResult *r) {
            e->meta.method, (long long)r->count, e->dataset.dir, e->runtime.comm.size,
            e->runtime.comm.size == 1 ? "" : "s", config_name("precision", e->config.precision));
     printf("  top-1      %6.2f %%\n  top-5      %6.2f %%\n  nll        %6.4f\n", 100 * r->top1, 100 * r->top5, r->nll);
-    if (r->explained)
-        printf("  drop       %6.2f %%   mean relative loss of confidence with the top %.0f %% of pixels kept\n"
-               "  increase   %6.2f %%   images whose confidence rises\n"
-               "  gain       %6.2f %%   mean relative rise\n"
-               "  decrease   %6.2f %%   images whose confidence falls\n",
-               100 * r->drop, 100 * EVAL_KEEP_SHARE, 100 * r->increase, 100 * r->gain, 100 * r->decrease);
+    if (r->reductions & EVAL_TOP)
+        print_faithfulness("the most salient 15 % of pixels kept (as published)", &r->top);
+    if (r->reductions & EVAL_SOFT)
+        print_faithfulness("the image times its saliency map (as Grad-CAM++ measures)", &r->soft);
 }
 
 /* eval.json is replaced, metrics.jsonl gets a line. */
@@ -134,25 +147,30 @@ static Status record(const EvalRun *e, const EvalResult *r, Error *err) {
 static Status run(EvalRun *e, Error *err) {
     Comm *comm = &e->runtime.comm;
     EvalResult result;
-    RETURN_IF(runtime_open(&e->runtime, e->config.backend, NULL, 0, err));
+    RETURN_IF(runtime_open(&e->runtime, &e->config, NULL, 0, err));
     RETURN_IF(comm_agree(comm, load_model(e, err), err));
     RETURN_IF(comm_agree(comm, open_data(e, err), err));
     RETURN_IF(
         comm_agree(comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->meta.mean, e->meta.std, err), err));
-    RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->explain, &result, err));
+    RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->reductions, &result, err));
     return comm_agree(comm, comm->rank == 0 ? record(e, &result, err) : STATUS_OK, err);
 }
 
-/* A comma-separated list of accuracy and faithfulness, or all. */
-static Status choose_suite(const char *suite, int *explain, Error *err) {
+/* A comma-separated list of accuracy, faithfulness, soft and all. */
+static Status choose_suite(const char *suite, int *reductions, Error *err) {
     char copy[256], *state = NULL;
-    *explain = 0;
+    *reductions = 0;
     snprintf(copy, sizeof copy, "%s", suite);
     for (char *name = strtok_r(copy, ",", &state); name; name = strtok_r(NULL, ",", &state)) {
-        if (strcmp(name, "all") == 0 || strcmp(name, "faithfulness") == 0)
-            *explain = 1;
+        if (strcmp(name, "all") == 0)
+            *reductions |= EVAL_TOP | EVAL_SOFT;
+        else if (strcmp(name, "faithfulness") == 0)
+            *reductions |= EVAL_TOP;
+        else if (strcmp(name, "soft") == 0)
+            *reductions |= EVAL_SOFT;
         else if (strcmp(name, "accuracy") != 0)
-            return error_set(err, STATUS_USAGE, "unknown suite '%.40s'; there are accuracy, faithfulness, all", name);
+            return error_set(err, STATUS_USAGE, "unknown suite '%.40s'; there are accuracy, faithfulness, soft, all",
+                             name);
     }
     return STATUS_OK;
 }
@@ -162,13 +180,14 @@ Status command_eval(int argc, char **argv, Error *err) {
     OptionList sets = {0}, positional = {0};
     const char *suite = "all";
     const Option options[] = {
-        {"suite", "LIST", OPTION_TEXT, &suite, "accuracy (top-1, top-5, nll), faithfulness (drop, increase), all"},
+        {"suite", "LIST", OPTION_TEXT, &suite,
+         "accuracy; faithfulness (drop, increase: top 15 % of pixels kept); soft (image times map); all"},
         {"json", NULL, OPTION_FLAG, &e.json, "print one JSON object instead of the table"},
         {"checkpoint", "best|last|FILE", OPTION_TEXT, &e.checkpoint, "default: best, else last"},
         {"data", "DIR", OPTION_TEXT, &e.data, "another dataset folder than the run's"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the run's configuration"},
     };
-    const OptionTable table = {.usage = "eval RUN [--suite all|accuracy,faithfulness] [--json]",
+    const OptionTable table = {.usage = "eval RUN [--suite all|accuracy,faithfulness,soft] [--json]",
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 1,
@@ -177,7 +196,7 @@ Status command_eval(int argc, char **argv, Error *err) {
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
     if (help)
         return STATUS_OK;
-    RETURN_IF(choose_suite(suite, &e.explain, err));
+    RETURN_IF(choose_suite(suite, &e.reductions, err));
     e.run = positional.items[0];
     char path[1200];
     snprintf(path, sizeof path, "%s/config.yaml", e.run);

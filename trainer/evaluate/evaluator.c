@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 typedef struct Sums {
-    double count, top1, top5, nll, drop, increase, gain, decrease;
+    double count, top1, top5, nll;
+    Faithfulness top, soft;
 } Sums;
 enum { SUMS = sizeof(Sums) / sizeof(double) };
 
@@ -55,7 +56,7 @@ static Status init_parts(Evaluator *e, const float mean[3], const float std[3], 
     e->arena_bytes = explainer_arena_bytes(&e->explainer);
     RETURN_IF(e->model->device->ops->alloc(e->model->device, e->arena_bytes, &e->arena, err));
     e->explainer.arena = e->arena;
-    RETURN_IF(feed_init(&e->feed, e->model->device, e->max_rows, e->model->shape.size, mean, std, err));
+    RETURN_IF(feed_init(&e->feed, e->model->device, NULL, e->max_rows, e->model->shape.size, mean, std, err));
     return allocate(e, err);
 }
 
@@ -102,19 +103,12 @@ static void add_accuracy(Evaluator *e, int64_t rows, Sums *sums) {
     sums->count += (double)rows;
 }
 
-/* Keeps the most salient pixels and asks again. */
-static void add_faithfulness(Evaluator *e, int64_t rows, int64_t global_rows, Sums *sums) {
+/* Asks again with explainer.masked for images. */
+static void add_change(Evaluator *e, int64_t rows, int64_t global_rows, Faithfulness *sums) {
     const Model *m = e->model;
     const Ops *ops = m->device->ops;
-    const int C = m->shape.classes, px = m->shape.size * m->shape.size;
-    static const float zero[3] = {0, 0, 0};
-    ops->classify_predict(m->device, rows, C, e->heads.logits, e->predicted);
-    ops->classify_probability(m->device, rows, C, e->heads.logits, e->predicted, e->before);
-    explain_saliency(&e->explainer, e->images, e->labels, rows, global_rows);
-    ops->saliency_top(m->device, rows, px, e->explainer.up, (int)(EVAL_KEEP_SHARE * px), e->explainer.mask);
-    ops->saliency_apply(m->device, rows, px, m->dtype, e->images, e->explainer.mask, zero, 0, e->explainer.masked);
     explain_classify(&e->explainer, e->explainer.masked, rows, global_rows);
-    ops->classify_probability(m->device, rows, C, e->heads.logits, e->predicted, e->after);
+    ops->classify_probability(m->device, rows, m->shape.classes, e->heads.logits, e->predicted, e->after);
     ops->copy_out(m->device, e->host_f, e->before, sizeof(float) * (size_t)rows);
     ops->copy_out(m->device, e->host_g, e->after, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++) {
@@ -126,29 +120,53 @@ static void add_faithfulness(Evaluator *e, int64_t rows, int64_t global_rows, Su
     }
 }
 
-static Status run_batches(Evaluator *e, Loader *loader, int explain, Sums *sums, Error *err) {
+static void add_faithfulness(Evaluator *e, int64_t rows, int64_t global_rows, int reductions, Sums *sums) {
+    const Model *m = e->model;
+    const Ops *ops = m->device->ops;
+    Explainer *x = &e->explainer;
+    const int C = m->shape.classes, px = m->shape.size * m->shape.size;
+    static const float zero[3] = {0, 0, 0};
+    ops->classify_predict(m->device, rows, C, e->heads.logits, e->predicted);
+    ops->classify_probability(m->device, rows, C, e->heads.logits, e->predicted, e->before);
+    explain_saliency(x, e->images, e->labels, rows, global_rows);
+    if (reductions & EVAL_TOP) {
+        ops->saliency_top(m->device, rows, px, x->up, (int)(EVAL_KEEP_SHARE * px), x->mask);
+        ops->saliency_apply(m->device, rows, px, m->dtype, e->images, x->mask, zero, 0, x->masked);
+        add_change(e, rows, global_rows, &sums->top);
+    }
+    if (reductions & EVAL_SOFT) {
+        ops->saliency_soften(m->device, rows, px, m->dtype, e->images, x->up, x->masked);
+        add_change(e, rows, global_rows, &sums->soft);
+    }
+}
+
+static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *sums, Error *err) {
     const Ops *ops = e->model->device->ops;
     for (;;) {
         Batch batch;
         int done = 0;
-        Status status = loader_next(loader, &batch, &done, err);
+        Status status = feed_next(&e->feed, loader, &batch, &done, err);
         RETURN_IF(comm_agree(e->comm, status, err));
         if (done)
             return STATUS_OK;
         const int64_t rows = batch.rows;
         feed_load(&e->feed, &batch);
         ops->copy_in(e->model->device, e->labels, batch.labels, sizeof(int32_t) * (size_t)rows);
-        ops->sync(e->model->device);
-        loader_release(loader, &batch);
         feed_view(&e->feed, e->config, VIEW_STANDARD, 0, 0, rows, e->model->dtype, e->images);
+        feed_prefetch(&e->feed, loader);
         explain_classify(&e->explainer, e->images, rows, batch.global_rows);
         add_accuracy(e, rows, sums);
-        if (explain)
-            add_faithfulness(e, rows, batch.global_rows, sums);
+        if (reductions)
+            add_faithfulness(e, rows, batch.global_rows, reductions, sums);
+        feed_done(&e->feed, loader, &batch); /* the sums came from the device, so its labels have been read */
     }
 }
 
-Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int explain,
+static Faithfulness mean_of(const Faithfulness *sums, double count) {
+    return (Faithfulness){sums->drop / count, sums->increase / count, sums->gain / count, sums->decrease / count};
+}
+
+Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int reductions,
                      EvalResult *result, Error *err) {
     LoaderConfig config = {.dataset = dataset,
                            .split = split,
@@ -157,8 +175,9 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
                            .batch = e->batch,
                            .rank = e->comm->rank,
                            .size = e->comm->size,
-                           .prefetch = 2,
-                           .cache_bytes = 64 << 20};
+                           .prefetch = 3,
+                           .cache_bytes = 64 << 20,
+                           .device = e->model->device};
     Loader *loader = NULL;
     Sums sums = {0};
     Status status = loader_open(&loader, &config, err);
@@ -167,8 +186,9 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
     status = comm_agree(e->comm, status, err);
     if (status == STATUS_OK) {
         walk_prepare_running(e->model, 1);
-        status = run_batches(e, loader, explain, &sums, err);
+        status = run_batches(e, loader, reductions, &sums, err);
     }
+    feed_drop(&e->feed, loader);
     if (loader)
         loader_close(loader);
     RETURN_IF(status);
@@ -178,10 +198,8 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
                            .top1 = sums.top1 / count,
                            .top5 = sums.top5 / count,
                            .nll = sums.nll / count,
-                           .explained = explain,
-                           .drop = sums.drop / count,
-                           .increase = sums.increase / count,
-                           .gain = sums.gain / count,
-                           .decrease = sums.decrease / count};
+                           .reductions = reductions,
+                           .top = mean_of(&sums.top, count),
+                           .soft = mean_of(&sums.soft, count)};
     return STATUS_OK;
 }

@@ -6,16 +6,25 @@
 #include "trainer/method/explain.h"
 #include "trainer/run/feed.h"
 
-typedef struct EvalResult {
-    int64_t count;
-    double top1, top5; /* fractions */
-    double nll;        /* mean, nats */
-    /* With o and p the softmax probability of the predicted class before and after keeping the top 15 % of pixels: */
-    int explained;
+/* With o and p the softmax probability of the predicted class before and after an image was reduced to its explanation:
+ */
+typedef struct Faithfulness {
     double drop;     /* mean max(0, o-p)/o */
     double increase; /* share of p > o */
     double gain;     /* mean max(0, p-o)/o */
     double decrease; /* share of o > p */
+} Faithfulness;
+
+/* How an image is reduced: the top 15 % of pixels stay (the published ExCon), or the whole normalised image is
+ * multiplied by its map on 0..1 (Grad-CAM++, Chattopadhyay et al. 2018). The numbers do not compare. */
+enum { EVAL_TOP = 1, EVAL_SOFT = 2 };
+
+typedef struct EvalResult {
+    int64_t count;
+    double top1, top5;      /* fractions */
+    double nll;             /* mean, nats */
+    int reductions;         /* EVAL_TOP, EVAL_SOFT: which of the two below were measured */
+    Faithfulness top, soft; /* else 0 */
 } EvalResult;
 
 typedef struct Evaluator {
@@ -45,8 +54,9 @@ Status evaluator_init(Evaluator *e, const Config *config, Model *model, const fl
                       Error *err);
 void evaluator_free(Evaluator *e);
 
-/* Evaluates `ids` of a split; every rank returns the same numbers. `explain` also computes drop and increase. */
-Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int explain,
+/* Evaluates `ids` of a split; every rank returns the same numbers. `reductions` (0, or EVAL_TOP | EVAL_SOFT) also
+ * computes drop and increase. */
+Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int reductions,
                      EvalResult *result, Error *err);
 
 #endif

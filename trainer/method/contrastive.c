@@ -1,7 +1,7 @@
 #include "trainer/method/contrastive.h"
 
 Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_own, int64_t max_rows, int dim,
-                        int max_groups, double temperature, double base_temperature, Error *err) {
+                        int max_groups, double temperature, double base_temperature, DType products, Error *err) {
     *c = (Contrastive){.device = device,
                        .comm = comm,
                        .max_own = max_own,
@@ -9,7 +9,8 @@ Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_
                        .dim = dim,
                        .max_groups = max_groups,
                        .temperature = (float)temperature,
-                       .base_temperature = (float)base_temperature};
+                       .base_temperature = (float)base_temperature,
+                       .products = products};
     const Ops *ops = device->ops;
     c->scratch_bytes = ops->contrast_scratch(device, max_rows, max_groups, dim);
     struct {
@@ -23,7 +24,6 @@ Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_
         {(void **)&c->lse_all, sizeof(float) * (size_t)max_rows},
         {(void **)&c->sums, sizeof(float) * (size_t)max_groups * (size_t)dim},
         {(void **)&c->counts, sizeof(int32_t) * (size_t)max_groups},
-        {(void **)&c->loss, sizeof(double)},
         {&c->scratch, c->scratch_bytes},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -47,7 +47,6 @@ void contrastive_free(Contrastive *c) {
         {c->lse_all, sizeof(float) * (size_t)c->max_rows},
         {c->sums, sizeof(float) * (size_t)c->max_groups * (size_t)c->dim},
         {c->counts, sizeof(int32_t) * (size_t)c->max_groups},
-        {c->loss, sizeof(double)},
         {c->scratch, c->scratch_bytes},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -75,8 +74,8 @@ int64_t contrastive_anchors(const ContrastRows *rows, int background_mode) {
     return 2 * (rows->total_real + (background_mode == BACKGROUND_CLASS ? rows->total_background : 0));
 }
 
-double contrastive_run(Contrastive *c, const float *z, const int32_t *group, int groups, const int64_t *own_rows,
-                       int64_t anchors, float *dz) {
+void contrastive_run(Contrastive *c, const float *z, const int32_t *group, int groups, const int64_t *own_rows,
+                     int64_t anchors, double *loss, float *dz) {
     const Ops *ops = c->device->ops;
     const Collectives *collectives = c->comm->collectives;
     ContrastShape shape = {.own_rows = own_rows[c->comm->rank],
@@ -84,24 +83,22 @@ double contrastive_run(Contrastive *c, const float *z, const int32_t *group, int
                            .groups = groups,
                            .anchors = anchors,
                            .temperature = c->temperature,
-                           .base_temperature = c->base_temperature};
+                           .base_temperature = c->base_temperature,
+                           .products = c->products};
     for (int r = 0; r < c->comm->size; r++) {
         shape.own_first += r < c->comm->rank ? own_rows[r] : 0;
         shape.rows += own_rows[r];
     }
+    ops->zero(c->device, loss, sizeof *loss);
     if (shape.rows == 0 || anchors == 0)
-        return 0.0;
+        return;
     int32_t *own_group = c->group_all + shape.own_first;
     ops->copy_in(c->device, own_group, group, sizeof(int32_t) * (size_t)shape.own_rows);
     collectives->all_gather(c->comm, own_group, own_rows, sizeof(int32_t), c->group_all);
     collectives->all_gather(c->comm, z, own_rows, sizeof(float) * (size_t)c->dim, c->z_all);
     ops->contrast_groups(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts);
     ops->contrast_lse(c->device, &shape, c->z_all, c->lse_own, c->scratch);
-    ops->contrast_loss(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_own, c->loss,
-                       c->lse_masked);
+    ops->contrast_loss(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_own, loss, c->lse_masked);
     collectives->all_gather(c->comm, c->lse_masked, own_rows, sizeof(float), c->lse_all);
     ops->contrast_gradient(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_all, dz, c->scratch);
-    double loss = 0.0;
-    ops->copy_out(c->device, &loss, c->loss, sizeof loss);
-    return loss;
 }

@@ -3,23 +3,33 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "io/loader/order.h"
 
 const char *const PHASE_NAMES[PHASE_COUNT] = {"data", "views",    "explain", "forward",
                                               "loss", "backward", "reduce",  "optimise"};
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+/* Moments of a step in the device's order of work: where each phase ends, and where the step begins. */
+enum { STAMP_BEGIN = PHASE_COUNT, STAMPS };
+_Static_assert((int)STAMPS <= (int)DEVICE_STAMPS, "a stamp per phase, and the beginning");
+
+static void begins(const Step *step) {
+    step->device->ops->stamp(step->device, STAMP_BEGIN);
 }
 
-/* Charges the time since *mark to a phase and moves the mark. */
-static void lap(const Step *step, StepReport *report, Phase phase, double *mark) {
-    step->device->ops->sync(step->device);
-    double t = now();
-    report->seconds[phase] += t - *mark;
-    *mark = t;
+static void ends(const Step *step, Phase phase) {
+    step->device->ops->stamp(step->device, (int)phase);
+}
+
+/* Waits for the device and charges each of the phases that were stamped, in order. */
+static void charge(const Step *step, StepReport *report, const Phase *phases, int count) {
+    const Ops *ops = step->device->ops;
+    step->comm->collectives->settle(step->comm);
+    int from = STAMP_BEGIN;
+    for (int i = 0; i < count; i++) {
+        report->seconds[phases[i]] += ops->stamp_seconds(step->device, from, (int)phases[i]);
+        from = (int)phases[i];
+    }
 }
 
 static int uses_explanation(const Config *config) {
@@ -35,7 +45,7 @@ typedef struct Part {
     size_t bytes;
 } Part;
 
-enum { STEP_PARTS = 10 };
+enum { STEP_PARTS = 9 };
 
 static void list_parts(Step *s, Part parts[STEP_PARTS]) {
     const size_t images = (size_t)s->max_samples * image_bytes(s->model);
@@ -48,8 +58,7 @@ static void list_parts(Step *s, Part parts[STEP_PARTS]) {
         {&s->complement, s->max_background && s->config->background.source == BACKGROUND_COMPLEMENT ? images : 0},
         {(void **)&s->labels_twice, 2 * n * sizeof(int32_t)},
         {(void **)&s->rejected, n * sizeof(int32_t)},
-        {(void **)&s->rejected_count, sizeof(int32_t)},
-        {(void **)&s->nonfinite, sizeof(int64_t)},
+        {(void **)&s->scalars, sizeof(StepScalars)},
         {(void **)&s->running_before, (size_t)s->model->running_total * sizeof(float)},
         {(void **)&s->arena, s->arena_bytes},
     };
@@ -63,10 +72,10 @@ static Status allocate(Step *s, Error *err) {
         if (parts[i].bytes)
             RETURN_IF(s->device->ops->alloc(s->device, parts[i].bytes, parts[i].at, err));
     s->labels = s->labels_twice;
-    s->group_host = calloc((size_t)s->max_rows, sizeof *s->group_host);
-    s->losses_host = calloc((size_t)s->max_rows, sizeof *s->losses_host);
+    RETURN_IF(s->device->ops->host_alloc(s->device, sizeof *s->group_host * (size_t)s->max_rows,
+                                         (void **)&s->group_host, err));
     s->rows_of = calloc((size_t)s->comm->size, sizeof *s->rows_of);
-    if (!s->group_host || !s->losses_host || !s->rows_of)
+    if (!s->rows_of)
         return error_set(err, STATUS_SYSTEM, "out of memory for a step of %lld rows", (long long)s->max_rows);
     return STATUS_OK;
 }
@@ -92,7 +101,8 @@ static Status init_parts(Step *s, int64_t batch, const float mean[3], const floa
         const int64_t all = s->max_rows * s->comm->size;
         const int groups = config->method == METHOD_SIMCLR ? (int)(all / 2) : s->model->shape.classes + 1;
         RETURN_IF(contrastive_init(&s->contrastive, s->device, s->comm, s->max_rows, all, s->model->shape.projection,
-                                   groups, config->loss.temperature, config->loss.base_temperature, err));
+                                   groups, config->loss.temperature, config->loss.base_temperature, s->model->dtype,
+                                   err));
     }
     RETURN_IF(buckets_init(&s->buckets, s->comm, s->model->gradient, s->model->total,
                            config->comm.bucket_mb * 1024 * 1024, err));
@@ -108,6 +118,7 @@ Status step_init(Step *step, const Config *config, Model *model, int64_t batch, 
         return status;
     }
     step->explainer.arena = step->arena;
+    step->recordable = model->comm->collectives->recordable;
     return STATUS_OK;
 }
 
@@ -124,8 +135,7 @@ void step_free(Step *s) {
     contrastive_free(&s->contrastive);
     buckets_free(s->buckets);
     plan_free(&s->train);
-    free(s->group_host);
-    free(s->losses_host);
+    s->device->ops->host_release(s->device, s->group_host, sizeof *s->group_host * (size_t)s->max_rows);
     free(s->rows_of);
     *s = (Step){0};
 }
@@ -140,45 +150,68 @@ size_t step_bytes(const Step *step) {
     return bytes;
 }
 
-/* Saliency, masking and selection of this rank's samples. Returns the background rows to append, their indices in
- * step->rejected. */
-static int64_t explain(Step *s, const StepInput *input, StepReport *report) {
+/* Key of a recordable stretch: which one, and the numbers that its launches hold. */
+static uint64_t stretch_key(uint64_t stretch, const int64_t *numbers, int count) {
+    uint64_t key = 1469598103934665603u ^ stretch; /* FNV-1a, by words */
+    for (int i = 0; i < count; i++)
+        key = (key ^ (uint64_t)numbers[i]) * 1099511628211u;
+    return key;
+}
+
+enum { STRETCH_EXPLAIN = 1, STRETCH_TRAIN = 2 };
+
+static int stretch_begin(const Step *s, int recordable, uint64_t key) {
+    return recordable ? s->device->ops->graph_begin(s->device, key) : 1;
+}
+
+static void stretch_end(const Step *s, int recordable) {
+    if (recordable)
+        s->device->ops->graph_end(s->device);
+}
+
+/* Saliency, masking and selection of this rank's samples; the rejected ones' indices and count. */
+static void explain(Step *s, const StepInput *input) {
     const Ops *ops = s->device->ops;
     Explainer *e = &s->explainer;
     const void *source = s->config->explain.source_view == SOURCE_RANDOM ? s->backup : s->standard;
+    const int recordable = s->recordable && e->options.method == EXPLAIN_GRADCAM;
+    const int64_t numbers[] = {input->rows, input->global_rows};
+    if (!stretch_begin(s, recordable, stretch_key(STRETCH_EXPLAIN, numbers, 2)))
+        return;
     if (e->options.bn == EXPLAIN_BN_RUNNING)
         walk_prepare_running(s->model, 1);
     explain_saliency(e, source, s->labels, input->rows, input->global_rows);
     explain_mask(e, source, input->rows);
     explain_select(e, s->labels, input->rows, input->global_rows);
-    ops->select_rejected(s->device, input->rows, e->accept, s->max_background, s->rejected, s->rejected_count);
-    int32_t rejected = 0;
-    ops->copy_out(s->device, &rejected, s->rejected_count, sizeof rejected);
-    report->accepted = input->rows - rejected;
-    report->masked = input->rows;
+    ops->select_rejected(s->device, input->rows, e->accept, s->max_background, s->rejected, &s->scalars->rejected);
     if (s->complement) {
         static const float zero[3] = {0, 0, 0};
         const int px = s->model->shape.size * s->model->shape.size;
         ops->saliency_apply(s->device, input->rows, px, s->model->dtype, source, e->mask,
                             e->options.fill == FILL_BLACK ? e->options.black : zero, 1, s->complement);
     }
+    stretch_end(s, recordable);
+}
+
+/* Background rows this rank would append. */
+static int64_t background_rows(Step *s) {
+    int32_t rejected = 0;
+    s->comm->collectives->settle(s->comm);
+    s->device->ops->copy_out(s->device, &rejected, &s->scalars->rejected, sizeof rejected);
     return rejected < s->max_background ? rejected : s->max_background;
 }
 
-/* Rows of every rank from one small message. */
-static void exchange_rows(Step *s, const StepInput *input, int64_t background, ContrastRows *rows) {
-    *rows = (ContrastRows){
-        .real = input->rows, .background = background, .first_real = input->first, .total_real = input->global_rows};
-    int64_t mine[2] = {input->rows, background};
-    int64_t *all = malloc(sizeof(int64_t) * 2 * (size_t)s->comm->size);
+/* Every rank's background rows, from one small message. */
+static void exchange_background(Step *s, int64_t mine, ContrastRows *rows) {
+    int64_t *all = malloc(sizeof(int64_t) * (size_t)s->comm->size);
     if (!all)
         device_fatal(s->device, STATUS_SYSTEM, "out of memory for %d ranks", s->comm->size);
-    comm_host_gather_i64(s->comm, mine, 2, all);
+    comm_host_gather_i64(s->comm, &mine, 1, all);
     int64_t room = s->config->background.max > 0 ? s->config->background.max : INT64_MAX;
     for (int r = 0; r < s->comm->size; r++) { /* the first background.max in sample order, whatever the rank count */
-        const int64_t kept = all[2 * r + 1] < room ? all[2 * r + 1] : room;
+        const int64_t kept = all[r] < room ? all[r] : room;
         room -= kept;
-        s->rows_of[r] = 2 * (all[2 * r] + kept);
+        s->rows_of[r] += 2 * kept;
         if (r < s->comm->rank)
             rows->first_background += kept;
         if (r == s->comm->rank)
@@ -186,6 +219,19 @@ static void exchange_rows(Step *s, const StepInput *input, int64_t background, C
         rows->total_background += kept;
     }
     free(all);
+}
+
+/* Rows of every rank: two views of its share of the samples, and background where this step may append some. */
+static ContrastRows decide_rows(Step *s, const StepInput *input, int masked) {
+    ContrastRows rows = {.real = input->rows, .first_real = input->first, .total_real = input->global_rows};
+    for (int r = 0; r < s->comm->size; r++) {
+        int64_t first, share;
+        order_share(input->global_rows, r, s->comm->size, &first, &share);
+        s->rows_of[r] = 2 * share;
+    }
+    if (masked && s->max_background > 0)
+        exchange_background(s, background_rows(s), &rows);
+    return rows;
 }
 
 /* [view 1 | view 2 | background | background] into the encoder's input. */
@@ -203,23 +249,16 @@ static void compose_input(Step *s, const StepInput *input, int64_t background, i
                          out + 2 * views + (size_t)copy * row * (size_t)background);
 }
 
-static double host_sum(Step *s, const float *losses, int64_t rows) {
-    double sum = 0.0;
-    s->device->ops->copy_out(s->device, s->losses_host, losses, sizeof(float) * (size_t)rows);
-    for (int64_t i = 0; i < rows; i++)
-        sum += s->losses_host[i];
-    return sum;
-}
-
 /* Cross-entropy on the first `rows` features, mean over `global` rows of all ranks: losses and the classifier's
- * gradient. Returns this rank's share of the mean. */
-static double train_classifier(Step *s, int64_t rows, int64_t global) {
+ * gradient. This rank's share of the mean goes to `loss` (device). */
+static void train_classifier(Step *s, int64_t rows, int64_t global, double *loss) {
     const Ops *ops = s->device->ops;
+    const double weight = 1.0 / (double)(global > 0 ? global : 1);
     heads_classify(&s->heads, rows);
-    ops->classify_loss(s->device, rows, s->model->shape.classes, s->heads.logits, s->labels_twice,
-                       1.0f / (float)(global > 0 ? global : 1), s->heads.losses, s->heads.dlogits);
+    ops->classify_loss(s->device, rows, s->model->shape.classes, s->heads.logits, s->labels_twice, (float)weight,
+                       s->heads.losses, s->heads.dlogits);
     heads_classify_backward_weights(&s->heads, rows);
-    return host_sum(s, s->heads.losses, rows) / (double)(global > 0 ? global : 1);
+    ops->sum(s->device, rows, s->heads.losses, weight, loss);
 }
 
 static void copy_labels(Step *s, const StepInput *input) {
@@ -233,19 +272,15 @@ static int classifier_is_joint(const Step *s) {
 }
 
 /* Heads, loss and the heads' backward of a contrastive method; leaves dfeatures. */
-static void contrastive_half(Step *s, const ContrastRows *rows, const StepInput *input, StepReport *report,
-                             double *mark) {
+static void contrastive_half(Step *s, const ContrastRows *rows, int groups, int64_t anchors) {
     const int64_t own = s->rows_of[s->comm->rank];
-    const int mode = rows->total_background > 0 ? s->config->background.mode : BACKGROUND_NONE;
     heads_project(&s->heads, own);
-    lap(s, report, PHASE_FORWARD, mark);
-    int groups =
-        contrastive_groups(rows, s->config->method, mode, s->model->shape.classes, input->labels, s->group_host);
-    report->loss = contrastive_run(&s->contrastive, s->heads.z, s->group_host, groups, s->rows_of,
-                                   contrastive_anchors(rows, mode), s->heads.dz);
-    lap(s, report, PHASE_LOSS, mark);
+    ends(s, PHASE_FORWARD);
+    contrastive_run(&s->contrastive, s->heads.z, s->group_host, groups, s->rows_of, anchors, &s->scalars->loss,
+                    s->heads.dz);
+    ends(s, PHASE_LOSS);
     if (classifier_is_joint(s)) {
-        report->classifier_loss = train_classifier(s, 2 * input->rows, 2 * input->global_rows);
+        train_classifier(s, 2 * rows->real, 2 * rows->total_real, &s->scalars->classifier_loss);
         buckets_ready(s->buckets, s->model->classifier_first);
     }
     heads_project_backward(&s->heads, own);
@@ -293,88 +328,117 @@ static void average_running(Step *s) {
     free(sums);
 }
 
-/* The reduced gradient is the same on every rank, and so is this verdict. */
-static int gradient_is_finite(Step *s, int64_t begin, int64_t end) {
-    int64_t bad = 0;
-    s->device->ops->zero(s->device, s->nonfinite, sizeof *s->nonfinite);
-    s->device->ops->guard_nonfinite(s->device, end - begin, s->model->gradient + begin, s->nonfinite);
-    s->device->ops->copy_out(s->device, &bad, s->nonfinite, sizeof bad);
-    return bad == 0;
+/* The reduced gradient is the same on every rank, and so is what is counted. */
+static void count_nonfinite(Step *s, int64_t begin, int64_t end) {
+    s->device->ops->guard_nonfinite(s->device, end - begin, s->model->gradient + begin, &s->scalars->nonfinite);
 }
 
-void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
+/* Sums over ranks, and brings to the host: the one place where a step waits for the device. */
+static StepScalars collect(Step *s, int masked) {
+    const Collectives *collectives = s->comm->collectives;
+    StepScalars got;
+    collectives->all_reduce(s->comm, &s->scalars->loss, 2, DTYPE_F64);
+    if (masked)
+        collectives->all_reduce(s->comm, &s->scalars->rejected, 1, DTYPE_I32);
+    collectives->settle(s->comm);
+    s->device->ops->copy_out(s->device, &got, s->scalars, sizeof got);
+    return got;
+}
+
+/* From the encoder's input to the reduced gradient. */
+static void forward_and_backward(Step *s, const StepInput *input, const ContrastRows *rows, int masked, int groups,
+                                 int64_t anchors) {
     Model *m = s->model;
-    const Ops *ops = s->device->ops;
     const int ce = s->config->method == METHOD_CE;
-    const int masked = input->mask && uses_explanation(s->config);
-    double mark = now();
-    *report = (StepReport){.classifier_loss = NAN, .finite = 1};
-    copy_labels(s, input);
-    ops->copy(s->device, s->running_before, m->running, sizeof(float) * (size_t)m->running_total);
-    ops->zero(s->device, m->gradient, sizeof(float) * (size_t)m->total);
-    lap(s, report, PHASE_DATA, &mark);
-
-    int64_t background = masked ? explain(s, input, report) : 0;
-    ContrastRows rows;
-    exchange_rows(s, input, background, &rows);
-    background = rows.background;
-    lap(s, report, PHASE_EXPLAIN, &mark);
-
     Walk walk = {.model = m,
                  .plan = &s->train,
                  .base = s->arena,
                  .rows = ce ? input->rows : s->rows_of[s->comm->rank],
-                 .global_rows = ce ? input->global_rows : 2 * (rows.total_real + rows.total_background),
+                 .global_rows = ce ? input->global_rows : 2 * (rows->total_real + rows->total_background),
                  .norm = NORM_BATCH,
                  .update_running = 1};
     if (ce)
-        ops->copy(s->device, walk_at(&walk, 0), s->random, image_bytes(m) * (size_t)input->rows);
+        s->device->ops->copy(s->device, walk_at(&walk, 0), s->random, image_bytes(m) * (size_t)input->rows);
     else
-        compose_input(s, input, background, masked, walk_at(&walk, 0));
+        compose_input(s, input, rows->background, masked, walk_at(&walk, 0));
     walk_forward(&walk, s->heads.features);
     buckets_begin(s->buckets, 0, ce || classifier_is_joint(s) ? m->total : m->classifier_first);
     if (ce) {
-        lap(s, report, PHASE_FORWARD, &mark);
-        report->loss = train_classifier(s, input->rows, input->global_rows);
+        ends(s, PHASE_FORWARD);
+        train_classifier(s, input->rows, input->global_rows, &s->scalars->loss);
         heads_classify_backward_data(&s->heads, input->rows);
-        lap(s, report, PHASE_LOSS, &mark);
+        ends(s, PHASE_LOSS);
         buckets_ready(s->buckets, m->head_first);
     } else {
-        contrastive_half(s, &rows, input, report, &mark);
+        contrastive_half(s, rows, groups, anchors);
     }
     walk_backward(&walk, s->heads.dfeatures, 1, 0, s->buckets);
-    lap(s, report, PHASE_BACKWARD, &mark);
+    ends(s, PHASE_BACKWARD);
     buckets_finish(s->buckets);
+    count_nonfinite(s, 0, m->total);
+}
 
-    double sums[4] = {report->loss,
-                      isnan(report->classifier_loss) && !classifier_is_joint(s) ? 0.0 : report->classifier_loss,
-                      (double)report->accepted, (double)report->masked};
-    comm_host_sum_f64(s->comm, sums, 4);
-    report->loss = sums[0];
-    if (!ce && classifier_is_joint(s))
-        report->classifier_loss = sums[1];
-    report->accepted = (int64_t)sums[2];
-    report->masked = (int64_t)sums[3];
-    report->background = rows.total_background;
-    lap(s, report, PHASE_REDUCE, &mark);
+/* Row counts that differ from step to step would be recorded for nothing. */
+static void train(Step *s, const StepInput *input, const ContrastRows *rows, int masked) {
+    const int mode = rows->total_background > 0 ? s->config->background.mode : BACKGROUND_NONE;
+    const int recordable = s->recordable && rows->total_background == 0;
+    const int64_t anchors = contrastive_anchors(rows, mode);
+    int groups = 0;
+    if (s->config->method != METHOD_CE)
+        groups =
+            contrastive_groups(rows, s->config->method, mode, s->model->shape.classes, input->labels, s->group_host);
+    const int64_t numbers[] = {input->rows, input->global_rows, masked, groups, anchors};
+    if (!stretch_begin(s, recordable, stretch_key(STRETCH_TRAIN, numbers, 5)))
+        return;
+    forward_and_backward(s, input, rows, masked, groups, anchors);
+    stretch_end(s, recordable);
+}
 
-    report->finite = isfinite(report->loss) && gradient_is_finite(s, 0, m->total);
+void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
+    static const Phase phases[] = {PHASE_DATA,     PHASE_EXPLAIN, PHASE_FORWARD, PHASE_LOSS,
+                                   PHASE_BACKWARD, PHASE_REDUCE,  PHASE_OPTIMISE};
+    Model *m = s->model;
+    const Ops *ops = s->device->ops;
+    const int masked = input->mask && uses_explanation(s->config);
+    const int joint = s->config->method != METHOD_CE && classifier_is_joint(s);
+    begins(s);
+    copy_labels(s, input);
+    ops->copy(s->device, s->running_before, m->running, sizeof(float) * (size_t)m->running_total);
+    ops->zero(s->device, m->gradient, sizeof(float) * (size_t)m->total);
+    ops->zero(s->device, s->scalars, sizeof *s->scalars);
+    ends(s, PHASE_DATA);
+    if (masked)
+        explain(s, input);
+    const ContrastRows rows = decide_rows(s, input, masked);
+    ends(s, PHASE_EXPLAIN);
+    train(s, input, &rows, masked);
+    const StepScalars got = collect(s, masked);
+    ends(s, PHASE_REDUCE);
+
+    *report = (StepReport){.loss = got.loss,
+                           .classifier_loss = joint ? got.classifier_loss : NAN,
+                           .masked = masked ? input->global_rows : 0,
+                           .accepted = masked ? input->global_rows - got.rejected : 0,
+                           .background = rows.total_background,
+                           .finite = isfinite(got.loss) && got.nonfinite == 0};
     if (!report->finite)
         ops->copy(s->device, m->running, s->running_before, sizeof(float) * (size_t)m->running_total);
     else
         average_running(s);
     if (report->finite && update)
         step_update(s, input->lr);
-    lap(s, report, PHASE_OPTIMISE, &mark);
+    ends(s, PHASE_OPTIMISE);
+    charge(s, report, phases, sizeof phases / sizeof *phases);
 }
 
 void step_classifier(Step *s, const StepInput *input, StepReport *report) {
+    static const Phase phases[] = {PHASE_FORWARD, PHASE_LOSS, PHASE_OPTIMISE};
     Model *m = s->model;
     const int64_t size = m->total - m->classifier_first;
-    double mark = now();
-    *report = (StepReport){.loss = NAN, .finite = 1};
+    begins(s);
     copy_labels(s, input);
     s->device->ops->zero(s->device, m->gradient + m->classifier_first, sizeof(float) * (size_t)size);
+    s->device->ops->zero(s->device, s->scalars, sizeof *s->scalars);
     Walk walk = {.model = m,
                  .plan = &s->explainer.infer,
                  .base = s->arena,
@@ -383,13 +447,17 @@ void step_classifier(Step *s, const StepInput *input, StepReport *report) {
                  .norm = NORM_RUNNING};
     s->device->ops->copy(s->device, walk_at(&walk, 0), s->random, image_bytes(m) * (size_t)input->rows);
     walk_forward(&walk, s->heads.features);
-    lap(s, report, PHASE_FORWARD, &mark);
-    report->classifier_loss = train_classifier(s, input->rows, input->global_rows);
+    ends(s, PHASE_FORWARD);
+    train_classifier(s, input->rows, input->global_rows, &s->scalars->classifier_loss);
     s->comm->collectives->all_reduce(s->comm, m->gradient + m->classifier_first, size, DTYPE_F32);
-    comm_host_sum_f64(s->comm, &report->classifier_loss, 1);
-    lap(s, report, PHASE_LOSS, &mark);
-    report->finite = isfinite(report->classifier_loss) && gradient_is_finite(s, m->classifier_first, m->total);
+    count_nonfinite(s, m->classifier_first, m->total);
+    const StepScalars got = collect(s, 0);
+    ends(s, PHASE_LOSS);
+    *report = (StepReport){.loss = NAN,
+                           .classifier_loss = got.classifier_loss,
+                           .finite = isfinite(got.classifier_loss) && got.nonfinite == 0};
     if (report->finite)
         sgd_range(s, input->lr, m->classifier_first, m->total);
-    lap(s, report, PHASE_OPTIMISE, &mark);
+    ends(s, PHASE_OPTIMISE);
+    charge(s, report, phases, sizeof phases / sizeof *phases);
 }

@@ -1,7 +1,11 @@
 /* One training step: explain, select, encode, loss, backward, optimise. What ExCon is.
  *
  * The step owns every device buffer it needs; nothing is allocated while it runs. It is the same code for one rank and
- * many, for the training loop, the probe and the benchmark. */
+ * many, for the training loop, the probe and the benchmark.
+ *
+ * What the host learns of a step are the StepScalars, once, before the update, and where background rows are appended
+ * their number. The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a
+ * device may record and replay (graph_begin in kernels/ops.h) when the row counts are those of an earlier step. */
 #ifndef EXCON_TRAINER_STEP_H
 #define EXCON_TRAINER_STEP_H
 
@@ -23,7 +27,7 @@ extern const char *const PHASE_NAMES[PHASE_COUNT];
 
 typedef struct StepInput {
     int64_t rows, first, global_rows; /* this rank's samples, how many lower ranks have, all */
-    const int32_t *labels;            /* [rows] host */
+    const int32_t *labels;            /* [rows] host; read until the step ends */
     int mask;                         /* explanations are on in this epoch (excon, exconb) */
     double lr;
 } StepInput;
@@ -35,6 +39,14 @@ typedef struct StepReport {
     int finite;                           /* 0: the step was skipped on every rank, state as before */
     double seconds[PHASE_COUNT];
 } StepReport;
+
+/* A step's results, gathered on the device. */
+typedef struct StepScalars {
+    double loss, classifier_loss; /* shares of this rank, then sums over ranks */
+    int64_t nonfinite;            /* in the reduced gradient */
+    int32_t rejected;             /* of this rank, then of all; not capped */
+    int32_t padding;
+} StepScalars;
 
 typedef struct Step {
     const Config *config; /* borrowed */
@@ -50,14 +62,14 @@ typedef struct Step {
     size_t arena_bytes;
     int64_t max_samples; /* of this rank */
     int64_t max_background, max_rows;
-    void *standard, *random, *backup; /* [max_samples,H,W,3] of dtype: the caller fills what the method uses */
-    void *complement;                 /* background.source complement only */
-    int32_t *labels, *labels_twice, *rejected, *rejected_count; /* device */
-    int64_t *nonfinite;                                         /* device [1] */
-    float *running_before; /* device: statistics to go back to when a step is not finite */
-    int32_t *group_host;   /* [max_rows] */
-    float *losses_host;    /* [max_rows] */
-    int64_t *rows_of;      /* [size] */
+    void *standard, *random, *backup;          /* [max_samples,H,W,3] of dtype: the caller fills what the method uses */
+    void *complement;                          /* background.source complement only */
+    int32_t *labels, *labels_twice, *rejected; /* device */
+    StepScalars *scalars;                      /* device [1] */
+    float *running_before;                     /* device: statistics to go back to when a step is not finite */
+    int32_t *group_host;                       /* [max_rows], host_alloc's */
+    int64_t *rows_of;                          /* [size] */
+    int recordable;                            /* stretches of this step's launches may be recorded */
 } Step;
 
 /* `batch` is the largest global batch. mean/std of the normalisation (for black fill). */

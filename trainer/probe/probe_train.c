@@ -85,15 +85,17 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     int64_t *own_rows = calloc((size_t)comm->size, sizeof *own_rows);
     int32_t *group = calloc((size_t)max_own, sizeof *group);
     float *host = calloc((size_t)(max_own * (D + 1)), sizeof *host);
-    void *own = NULL, *dz = NULL;
+    void *own = NULL, *dz = NULL, *share = NULL;
     Contrastive c = {0};
     Status status = own_rows && group && host ? STATUS_OK : error_set(err, STATUS_SYSTEM, "out of memory for the loss");
     const size_t bytes = sizeof(float) * (size_t)(max_own * D);
     const int max_groups = method == METHOD_SIMCLR ? (int)p->total + 1 : classes + 1;
     GOTO_IF(status, done);
     GOTO_IF(contrastive_init(&c, d, &p->runtime.comm, max_own, max_all, (int)D, max_groups, p->config->loss.temperature,
-                             p->config->loss.base_temperature, err),
+                             p->config->loss.base_temperature,
+                             p->config->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, err),
             done);
+    GOTO_IF(d->ops->alloc(d, sizeof(double), &share, err), done);
     GOTO_IF(d->ops->alloc(d, bytes, &own, err), done);
     GOTO_IF(d->ops->alloc(d, bytes, &dz, err), done);
     for (int64_t i = 0; i < s.samples; i++)
@@ -104,7 +106,9 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     int64_t mine = 2 * s.samples;
     comm_host_gather_i64(&p->runtime.comm, &mine, 1, own_rows);
     int groups = contrastive_groups(&s.rows, method, mode, classes, labels, group);
-    double loss = contrastive_run(&c, own, group, groups, own_rows, contrastive_anchors(&s.rows, mode), dz);
+    double loss = 0.0;
+    contrastive_run(&c, own, group, groups, own_rows, contrastive_anchors(&s.rows, mode), share, dz);
+    d->ops->copy_out(d, &loss, share, sizeof loss);
     float *lse = host + max_own * D;
     d->ops->copy_out(d, host, dz, sizeof(float) * (size_t)(mine * D));
     d->ops->copy_out(d, lse, c.lse_own, sizeof(float) * (size_t)mine);
@@ -114,6 +118,8 @@ done:
         d->ops->release(d, own, bytes);
     if (dz)
         d->ops->release(d, dz, bytes);
+    if (share)
+        d->ops->release(d, share, sizeof(double));
     contrastive_free(&c);
     free(own_rows);
     free(group);

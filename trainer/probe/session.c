@@ -7,12 +7,36 @@
 #include "io/loader/order.h"
 #include "trainer/run/state.h"
 
+/* /NAME [3] of IN into `to`; left alone when there is none. */
+static Status read_channels(ProbeSession *p, const char *name, float to[3], Error *err) {
+    Array values;
+    if (!array_exists(p->in, name))
+        return STATUS_OK;
+    RETURN_IF(array_read(p->in, name, ARRAY_F32, 1, &values, err));
+    const int fits = values.count == 3;
+    if (fits)
+        memcpy(to, values.f32, 3 * sizeof *to);
+    array_free(&values);
+    return fits ? STATUS_OK
+                : error_set(err, STATUS_DATA, "%s: %s must hold 3 values, one per channel", p->options->in, name);
+}
+
+static Status read_normalisation(ProbeSession *p, Error *err) {
+    RETURN_IF(read_channels(p, "mean", p->mean, err));
+    RETURN_IF(read_channels(p, "std", p->std, err));
+    for (int c = 0; c < 3; c++)
+        if (!(p->std[c] > 0))
+            return error_set(err, STATUS_DATA, "%s: std must be positive", p->options->in);
+    return STATUS_OK;
+}
+
 Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
                   Error *err) {
     *p = (ProbeSession){.options = options, .config = config, .std = {1, 1, 1}};
-    RETURN_IF(runtime_open(&p->runtime, config->backend, NULL, 0, err));
+    RETURN_IF(runtime_open(&p->runtime, config, NULL, 0, err));
     const Comm *comm = &p->runtime.comm;
     RETURN_IF(array_file_open(&p->in, options->in, err));
+    RETURN_IF(read_normalisation(p, err));
     Array samples = {0};
     RETURN_IF(array_read(p->in, sample_dataset, ARRAY_F32, -1, &samples, err));
     p->total = samples.shape[0];

@@ -22,7 +22,7 @@ typedef struct ProbeSession {
     Runtime runtime;
     ArrayFile *in, *out; /* out: rank 0 only */
     Model model;
-    float mean[3], std[3];
+    float mean[3], std[3];      /* the checkpoint's, else /mean and /std of IN, else 0 and 1 */
     int64_t total, first, rows; /* samples: all, of lower ranks, own */
     int64_t *counts;            /* [size] samples of every rank */
 } ProbeSession;

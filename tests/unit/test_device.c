@@ -1,0 +1,399 @@
+/* A device itself: what it says of itself, its memory, host memory, moments, recorded stretches, and the messages when
+ * there is none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/device_fixture.h"
+#include "tests/support/tensor.h"
+
+static void test_device(void **state) {
+    Device *d = *state;
+    if (d->kind == DEVICE_CUDA) {
+        assert_non_null(strstr(d->name, "sm_"));
+        assert_non_null(strstr(d->libraries, "CUDA"));
+        assert_non_null(strstr(d->libraries, "cuBLAS"));
+        return;
+    }
+    assert_int_equal(d->kind, DEVICE_CPU);
+    assert_int_equal(d->threads, 2);
+    assert_non_null(strstr(d->name, "2 threads"));
+    assert_non_null(strstr(d->libraries, "oneDNN"));
+    assert_non_null(strstr(d->libraries, "OpenBLAS"));
+}
+
+/* Ops holds function pointers only: none may be missing. */
+static void test_table_is_complete(void **state) {
+    Device *d = *state;
+    typedef void (*Entry)(void);
+    enum { ENTRIES = sizeof(Ops) / sizeof(Entry) };
+    Entry entries[ENTRIES];
+    memcpy(entries, d->ops, sizeof entries);
+    for (int i = 0; i < ENTRIES; i++)
+        if (!entries[i])
+            fail_msg("entry %d of %d of the operator table is NULL", i, (int)ENTRIES);
+}
+
+/* ---- memory ---- */
+
+static const size_t sizes[] = {0, 1, 100, 5000000, 20000000};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static void assert_zero(const unsigned char *p, size_t bytes) {
+    for (size_t k = 0; k < bytes; k++)
+        if (p[k])
+            fail_msg("byte %zu of %zu is %d, not 0", k, bytes, p[k]);
+}
+
+static void test_memory(void **state) {
+    Device *d = *state;
+    for (int i = 0; i < SIZES; i++) {
+        const size_t before = d->bytes_now, bytes = sizes[i];
+        unsigned char *p, *host = malloc(bytes + 1), seven = 7, last = 0;
+        Error err;
+        assert_non_null(host);
+        assert_int_equal(d->ops->alloc(d, bytes, (void **)&p, &err), STATUS_OK);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        assert_int_equal(d->bytes_now, before + bytes);
+        assert_true(d->bytes_peak >= d->bytes_now);
+        memset(host, 1, bytes);
+        d->ops->copy_out(d, host, p, bytes);
+        assert_zero(host, bytes);
+        if (bytes) {
+            d->ops->copy_in(d, p + bytes - 1, &seven, 1);
+            d->ops->copy_out(d, &last, p + bytes - 1, 1);
+            assert_int_equal(last, 7);
+        }
+        d->ops->release(d, p, bytes);
+        assert_int_equal(d->bytes_now, before);
+        free(host);
+    }
+    d->ops->release(d, NULL, 0);
+}
+
+static void test_memory_too_large(void **state) {
+    Device *d = *state;
+    void *p = d;
+    Error err = {0};
+    size_t before = d->bytes_now;
+    assert_int_equal(d->ops->alloc(d, (size_t)1 << 60, &p, &err), STATUS_SYSTEM);
+    assert_null(p);
+    assert_int_equal(d->bytes_now, before);
+    assert_non_null(strstr(err.message, "1152921504606.8 MB"));
+}
+
+static void test_host_memory(void **state) {
+    Device *d = *state;
+    for (int i = 0; i < SIZES; i++) {
+        const size_t before = d->bytes_now, bytes = sizes[i];
+        unsigned char *p;
+        Error err;
+        assert_int_equal(d->ops->host_alloc(d, bytes, (void **)&p, &err), STATUS_OK);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        assert_int_equal(d->bytes_now, before);
+        assert_zero(p, bytes);
+        memset(p, 7, bytes);
+        d->ops->host_release(d, p, bytes);
+    }
+    d->ops->host_release(d, NULL, 0);
+}
+
+static void test_copy_zero(void **state) {
+    Device *d = *state;
+    const int64_t lengths[] = {0, 1, 255, 17000, 340187};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        int64_t n = lengths[i];
+        Tensor x = tensor_random(d, DTYPE_U8, n, 0, 256, 1), y = tensor_new(d, DTYPE_U8, n);
+        double *want = tensor_values(&x), *zero = calloc((size_t)n + 1, sizeof *zero);
+        assert_non_null(zero);
+        d->ops->copy(d, y.data, x.data, (size_t)n);
+        d->ops->sync(d);
+        assert_true(tensor_equals("copy", &y, want, TOLERANCE_EXACT));
+        d->ops->zero(d, y.data, (size_t)n);
+        assert_true(tensor_equals("zero", &y, zero, TOLERANCE_EXACT));
+        free(want), free(zero);
+        tensor_free(&x), tensor_free(&y);
+    }
+}
+
+/* A source that is not host_alloc's has been read when copy_in returns; host_alloc's may be used again after sync. */
+static void test_copy_in_and_its_source(void **state) {
+    Device *d = *state;
+    enum { N = 5000 };
+    float *pinned, *plain = malloc(N * sizeof *plain);
+    Error err;
+    assert_non_null(plain);
+    assert_int_equal(d->ops->host_alloc(d, N * sizeof *pinned, (void **)&pinned, &err), STATUS_OK);
+    Tensor from_plain = tensor_new(d, DTYPE_F32, N), from_pinned = tensor_new(d, DTYPE_F32, N);
+    double want[N];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < N; i++)
+            plain[i] = pinned[i] = (float)(want[i] = round * N + i);
+        d->ops->copy_in(d, from_plain.data, plain, N * sizeof *plain);
+        memset(plain, 0xFF, N * sizeof *plain);
+        d->ops->copy_in(d, from_pinned.data, pinned, N * sizeof *pinned);
+        d->ops->sync(d);
+        memset(pinned, 0xFF, N * sizeof *pinned);
+        assert_true(tensor_equals("from any memory", &from_plain, want, TOLERANCE_EXACT));
+        assert_true(tensor_equals("from host_alloc's memory", &from_pinned, want, TOLERANCE_EXACT));
+    }
+    tensor_free(&from_plain), tensor_free(&from_pinned);
+    d->ops->host_release(d, pinned, N * sizeof *pinned);
+    free(plain);
+}
+
+/* ---- time and graphs ---- */
+
+static void test_stamps(void **state) {
+    Device *d = *state;
+    Tensor x = tensor_random(d, DTYPE_F32, 50000, -1, 1, 1), y = tensor_zero(d, DTYPE_F32, 50000);
+    for (int round = 0; round < 2; round++) {
+        d->ops->stamp(d, 0);
+        d->ops->add(d, x.n, x.data, y.data);
+        d->ops->stamp(d, DEVICE_STAMPS - 1);
+        d->ops->add(d, x.n, x.data, y.data);
+        d->ops->stamp(d, 1);
+        d->ops->sync(d);
+        const double first = d->ops->stamp_seconds(d, 0, DEVICE_STAMPS - 1);
+        const double second = d->ops->stamp_seconds(d, DEVICE_STAMPS - 1, 1), both = d->ops->stamp_seconds(d, 0, 1);
+        assert_true(first > 0 && second > 0 && both < 60);
+        assert_true(both >= 0.999 * (first + second) - 1e-6 && both <= 1.001 * (first + second) + 1e-6);
+        assert_true(d->ops->stamp_seconds(d, 0, 0) == 0);
+    }
+    tensor_free(&x), tensor_free(&y);
+}
+
+enum { STRETCH_M = 500, STRETCH_C = 12, STRETCH_N = STRETCH_M * STRETCH_C };
+
+/* Buffers of a stretch like one of a training step: batch norm of what a pinned buffer holds, added up. */
+typedef struct Stretch {
+    Device *device;
+    const float *pinned; /* [STRETCH_N] */
+    Tensor x, sums, stats, affine, y, low, total, seen;
+    int stamps; /* also mark moments 2 and 3 */
+} Stretch;
+
+static Stretch stretch_new(Device *d, const float *pinned, int stamps) {
+    return (Stretch){.device = d,
+                     .pinned = pinned,
+                     .x = tensor_new(d, DTYPE_F32, STRETCH_N),
+                     .sums = tensor_new(d, DTYPE_F64, 2 * STRETCH_C),
+                     .stats = tensor_new(d, DTYPE_F32, 4 * STRETCH_C),
+                     .affine = tensor_random(d, DTYPE_F32, 2 * STRETCH_C, -1, 1, 5),
+                     .y = tensor_new(d, DTYPE_F32, STRETCH_N),
+                     .low = tensor_new(d, DTYPE_BF16, STRETCH_N),
+                     .total = tensor_zero(d, DTYPE_F32, STRETCH_N),
+                     .seen = tensor_new(d, DTYPE_F64, 1),
+                     .stamps = stamps};
+}
+
+static void stretch_free(Stretch *s) {
+    tensor_free(&s->x), tensor_free(&s->sums), tensor_free(&s->stats), tensor_free(&s->affine);
+    tensor_free(&s->y), tensor_free(&s->low), tensor_free(&s->total), tensor_free(&s->seen);
+}
+
+static void stretch_issue(const Stretch *s) {
+    Device *d = s->device;
+    float *mean = s->stats.data, *invstd = mean + STRETCH_C, *scale = invstd + STRETCH_C, *shift = scale + STRETCH_C;
+    const float *gamma = s->affine.data, *beta = gamma + STRETCH_C;
+    if (s->stamps)
+        d->ops->stamp(d, 2);
+    d->ops->copy_in(d, s->x.data, s->pinned, STRETCH_N * sizeof(float));
+    d->ops->norm_sums(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, s->sums.data);
+    d->ops->norm_finalize(d, STRETCH_C, s->sums.data, STRETCH_M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift,
+                          NULL, NULL);
+    d->ops->zero(d, s->y.data, STRETCH_N * sizeof(float));
+    d->ops->norm_apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, scale, shift, s->y.data, 1, s->y.data);
+    d->ops->cast(d, STRETCH_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
+    d->ops->add(d, STRETCH_N, s->y.data, s->total.data);
+    d->ops->sum(d, STRETCH_N, s->total.data, 0.5, s->seen.data);
+    if (s->stamps)
+        d->ops->stamp(d, 3);
+}
+
+/* What begin answered. */
+static int stretch_meet(const Stretch *s, uint64_t key) {
+    const int issue = s->device->ops->graph_begin(s->device, key);
+    if (issue) {
+        stretch_issue(s);
+        s->device->ops->graph_end(s->device);
+    }
+    return issue;
+}
+
+static void assert_same(const Stretch *got, const Stretch *want) {
+    const Tensor *outputs[] = {&got->x, &got->sums, &got->stats, &got->y, &got->low, &got->total, &got->seen};
+    const Tensor *expected[] = {&want->x, &want->sums, &want->stats, &want->y, &want->low, &want->total, &want->seen};
+    static const char *const names[] = {"x", "sums", "stats", "y", "bf16 y", "total", "seen"};
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+        double *values = tensor_values(expected[i]);
+        assert_true(tensor_equals(names[i], outputs[i], values, TOLERANCE_EXACT));
+        free(values);
+    }
+}
+
+/* New contents of the pinned buffer and of the device inputs of both. */
+static void new_inputs(float *pinned, Stretch *a, Stretch *b, int round) {
+    a->device->ops->sync(a->device);
+    for (int i = 0; i < STRETCH_N; i++)
+        pinned[i] = (float)((i * 37 + round * 1001) % 997) / 100.0f - 4.0f;
+    double affine[2 * STRETCH_C];
+    for (int i = 0; i < 2 * STRETCH_C; i++)
+        affine[i] = 0.5 + 0.1 * (i % 5) - 0.2 * round;
+    tensor_set(&a->affine, affine);
+    tensor_set(&b->affine, affine);
+}
+
+static float *pinned_floats(Device *d, size_t n) {
+    void *p;
+    Error err;
+    assert_int_equal(d->ops->host_alloc(d, n * sizeof(float), &p, &err), STATUS_OK);
+    return p;
+}
+
+static void test_graph_equals_plain(void **state) {
+    Device *d = *state;
+    float *pinned = pinned_floats(d, STRETCH_N);
+    Stretch plain = stretch_new(d, pinned, 0), recorded = stretch_new(d, pinned, 1), other = stretch_new(d, pinned, 0);
+    for (int round = 0; round < 6; round++) {
+        new_inputs(pinned, &plain, &recorded, round);
+        double *affine = tensor_values(&plain.affine);
+        tensor_set(&other.affine, affine);
+        free(affine);
+        stretch_issue(&plain);
+        d->ops->stamp(d, 0);
+        const int issue = stretch_meet(&recorded, 0xA);
+        d->ops->stamp(d, 1);
+        assert_int_equal(issue, d->kind == DEVICE_CPU || round < 2);
+        assert_int_equal(stretch_meet(&other, 0xB), issue);
+        assert_same(&recorded, &plain);
+        assert_same(&other, &plain);
+        assert_true(d->ops->stamp_seconds(d, 0, 2) >= 0 && d->ops->stamp_seconds(d, 2, 3) > 0);
+        assert_true(d->ops->stamp_seconds(d, 3, 1) >= 0);
+    }
+    stretch_free(&plain), stretch_free(&recorded), stretch_free(&other);
+    d->ops->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+}
+
+/* Scratch memory that had to grow lies elsewhere: what was recorded before is not replayed. */
+static void test_graph_after_scratch_has_grown(void **state) {
+    Device *d = *state;
+    enum { WIDE = 40000 };
+    float *pinned = pinned_floats(d, STRETCH_N);
+    Stretch plain = stretch_new(d, pinned, 0), recorded = stretch_new(d, pinned, 0);
+    Tensor wide = tensor_random(d, DTYPE_F32, 2 * WIDE, -1, 1, 9), sums = tensor_new(d, DTYPE_F64, 2 * WIDE);
+    const size_t before = d->bytes_now;
+    for (int round = 0; round < 8; round++) {
+        if (round == 4) {
+            d->ops->norm_sums(d, 2, WIDE, DTYPE_F32, wide.data, sums.data);
+            assert_true(d->kind == DEVICE_CPU || d->bytes_now > before);
+        }
+        new_inputs(pinned, &plain, &recorded, round);
+        stretch_issue(&plain);
+        assert_int_equal(stretch_meet(&recorded, 0xC), d->kind == DEVICE_CPU || round % 4 < 2);
+        assert_same(&recorded, &plain);
+    }
+    tensor_free(&wide), tensor_free(&sums);
+    stretch_free(&plain), stretch_free(&recorded);
+    d->ops->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+}
+
+/* More keys than recordings are kept, met in an order that keeps some and drops others. */
+static void test_graph_many_keys(void **state) {
+    Device *d = *state;
+    enum { KEYS = 12, MEETS = 100 };
+    Tensor one = tensor_random(d, DTYPE_F32, 1, 1, 1, 1), counts = tensor_zero(d, DTYPE_F32, KEYS);
+    double want[KEYS] = {0};
+    for (int i = 0; i < MEETS; i++) {
+        const int key = i % 3 ? i % 5 : i % KEYS;
+        if (d->ops->graph_begin(d, 1000 + (uint64_t)key)) {
+            d->ops->add(d, 1, one.data, (float *)counts.data + key);
+            d->ops->graph_end(d);
+        }
+        want[key]++;
+    }
+    assert_true(tensor_equals("meets", &counts, want, TOLERANCE_EXACT));
+    tensor_free(&one), tensor_free(&counts);
+}
+
+/* ---- failures ---- */
+
+static void loader_case(const char *library, const char *part) {
+    char why[512] = "";
+    Device d;
+    Error err = {0};
+    if (library)
+        setenv("EXCON_CUDA_LIBRARY", library, 1);
+    else
+        unsetenv("EXCON_CUDA_LIBRARY");
+    assert_int_equal(device_count_cuda(why, sizeof why), 0);
+    assert_int_equal(device_count_cuda(NULL, 0), 0);
+    if (!strstr(why, part))
+        fail_msg("'%s' does not say '%s'", why, part);
+    assert_int_equal(device_open_cuda(&d, 0, &err), STATUS_SYSTEM);
+    assert_null(d.ops);
+    assert_non_null(strstr(err.message, why));
+    assert_non_null(strstr(err.message, "use backend: cpu"));
+}
+
+/* Without the backend's library, and with one that is something else. */
+static void test_no_cuda(void **state) {
+    (void)state;
+    char *kept = getenv("EXCON_CUDA_LIBRARY");
+    if (kept)
+        kept = strdup(kept);
+    loader_case("/nowhere/libexcon_cuda.so", "cannot load libexcon_cuda.so: /nowhere/libexcon_cuda.so: ");
+    loader_case("libm.so.6", "libm.so.6 belongs to another version of excon: run make");
+    loader_case(NULL, "no libexcon_cuda.so beside the program");
+    loader_case("", "no libexcon_cuda.so beside the program");
+    if (kept)
+        setenv("EXCON_CUDA_LIBRARY", kept, 1);
+    free(kept);
+}
+
+typedef struct FatalCall {
+    jmp_buf back;
+    Status code;
+    char message[128];
+} FatalCall;
+
+static void note_fatal(void *ctx, Status code, const char *message) {
+    FatalCall *call = ctx;
+    call->code = code;
+    snprintf(call->message, sizeof call->message, "%s", message);
+    longjmp(call->back, 1);
+}
+
+static void test_fatal_reaches_the_hook(void **state) {
+    (void)state;
+    static FatalCall call;
+    Device d = {.fatal = note_fatal, .fatal_ctx = &call};
+    fprintf(stderr, "expected on the next line: ");
+    if (setjmp(call.back) == 0)
+        device_fatal(&d, STATUS_DIVERGED, "number %d", 42);
+    assert_int_equal(call.code, STATUS_DIVERGED);
+    assert_string_equal(call.message, "number 42");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_device),
+        cmocka_unit_test(test_table_is_complete),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_too_large),
+        cmocka_unit_test(test_host_memory),
+        cmocka_unit_test(test_copy_zero),
+        cmocka_unit_test(test_copy_in_and_its_source),
+        cmocka_unit_test(test_stamps),
+        cmocka_unit_test(test_graph_equals_plain),
+        cmocka_unit_test(test_graph_after_scratch_has_grown),
+        cmocka_unit_test(test_graph_many_keys),
+        cmocka_unit_test(test_no_cuda),
+        cmocka_unit_test(test_fatal_reaches_the_hook),
+    };
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
+}
