@@ -180,6 +180,8 @@ add_pmix() {
 }
 
 wrapper() { # NAME, PROGRAM below the folder (none: what the arguments say)
+    local target=''
+    [ -z "$2" ] || target="\"\$root/$2\" "
     cat >"$root/bin/$1" <<END
 #!/bin/sh
 # Tells Open MPI and PMIx where this folder lies, then becomes ${2:-the program in its arguments}.
@@ -189,7 +191,7 @@ export PATH="\$root/bin:\$PATH" OPAL_PREFIX="\$root" OPAL_SYSCONFDIR="\$root/etc
 export PMIX_PKGLIBDIR="\$root/lib/pmix" PMIX_PKGDATADIR="\$root/share/pmix"
 # Without ssh this Open MPI would refuse to start, on one host too.
 command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm="\${OMPI_MCA_plm:-^rsh}"
-exec ${2:+"\$root/$2"} "\$@"
+exec $target"\$@"
 END
     chmod 755 "$root/bin/$1"
 }
