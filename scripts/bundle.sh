@@ -24,7 +24,9 @@ work=$BUILD/bundle/work
 name=excon-$VERSION
 [ "$WITH_TESTS" = 0 ] || name=$name-tests
 tests=()
-[ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(grep -lE 'device_fixture|support/probe' tests/*/test_*.c | sed 's/\.c$//')
+[ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(
+    { find tests/simt -name 'test_*.c' && grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/*/test_*.c; } |
+        sed 's/\.c$//' | sort -u) # those that tests/run.sh runs on a GPU
 root=$BUILD/bundle/$name
 
 say() { echo "bundle: $*"; }
