@@ -23,12 +23,11 @@ check() { # NAME, PART of the line, [--set key=value]...
     local name=$1 part=$2 output
     shift 2
     number=$((number + 1))
-    output=$("$excon" check "$scratch/run.yaml" "$@" 2>&1)
-    if [ $? = 0 ] && grep -qF -- "data path: training images $part" <<<"$output"; then
+    if output=$("$excon" check "$scratch/run.yaml" "$@" 2>&1) && grep -qF -- "data path: training images $part" <<<"$output"; then
         echo "ok $number - $name"
     else
         echo "not ok $number - $name"
-        sed 's/^/# /' <<<"$output"
+        printf '%s\n' "$output" | sed 's/^/# /'
     fi
 }
 
