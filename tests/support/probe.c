@@ -187,6 +187,8 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
     add(arguments, &count, out);
     add(arguments, &count, "--backend");
     add(arguments, &count, environment("EXCON_BACKEND", "cpu"));
+    add(arguments, &count, "--set");
+    add(arguments, &count, environment("EXCON_TRANSPORT", "comm.transport=auto"));
     if (strcmp(test->operation, "supcon") != 0) {
         add(arguments, &count, "--weights");
         add(arguments, &count, test->file);
