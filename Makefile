@@ -241,7 +241,7 @@ CUDA_OBJS  := $(CUDA_C:%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.cu.
 CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if $(CUDNN_VER),-lcudnn) $(if $(NCCL_VER),-lnccl) \
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
-SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror)
+SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
 SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_NCCL $(SAN)
 SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
               $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
@@ -291,7 +291,7 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
 
-$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint: | $(BUILD)/tests/faults/fail_io.so
+$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
 -include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

@@ -414,6 +414,22 @@ int64_t loader_memory_bytes(const Loader *loader) {
            (loader->store ? row_store_bytes(loader->store) : 0);
 }
 
+void loader_cache(const Loader *loader, LoaderCache *cache) {
+    const LoaderConfig *config = &loader->config;
+    *cache = (LoaderCache){.window_chunks = 1, .cached_chunks = 1};
+    if (!loader->store)
+        return;
+    const int64_t chunks = row_store_chunks(loader->store), chunk_rows = row_store_chunk_rows(loader->store);
+    const int64_t row = loader->image_bytes + (config->want_masks ? loader->mask_bytes + 8 : 0);
+    *cache = (LoaderCache){
+        .chunk_bytes = chunk_rows * row, .window_chunks = 1, .cached_chunks = row_store_places(loader->store)};
+    if (!config->shuffle || config->mode == LOADER_MEMORY)
+        return;
+    const int64_t block = config->layout.block > 0 ? config->layout.block : 1;
+    const int64_t wanted = (config->layout.window * block + chunk_rows - 1) / chunk_rows;
+    cache->window_chunks = config->layout.window < 1 || wanted > chunks ? chunks : wanted;
+}
+
 void loader_close(Loader *loader) {
     if (!loader)
         return;

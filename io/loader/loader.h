@@ -72,6 +72,14 @@ double loader_wait_seconds(Loader *loader);
 /* Upper bound of what the loader allocates, in bytes: slots, order and cache (in memory mode: the
  * whole selection). */
 int64_t loader_memory_bytes(const Loader *loader);
+/* What the cache holds, and what a shuffle window needs. */
+typedef struct LoaderCache {
+    int64_t chunk_bytes;
+    int64_t window_chunks; /* chunks that one window draws from; 1 without shuffling, and in memory and ids mode */
+    int64_t cached_chunks; /* fewer than that: chunks are read several times over */
+} LoaderCache;
+
+void loader_cache(const Loader *loader, LoaderCache *cache);
 /* At any moment, while the thread reads or waits. NULL is allowed. */
 void loader_close(Loader *loader);
 

@@ -80,8 +80,8 @@ static Status rows_new(const RowStore *store, int64_t n, Rows *rows, Error *err)
     if (rows->images && (!store->want_masks || (rows->masks && rows->boxes)))
         return STATUS_OK;
     return error_set(err, STATUS_SYSTEM,
-                     "out of memory for %lld images (%lld MB); use data.mode stream or a smaller cache", (long long)n,
-                     (long long)(n * row_bytes(store) >> 20));
+                     "out of memory for %lld images (%lld MB); use data.loader: stream, or a smaller data.memory_mb",
+                     (long long)n, (long long)(n * row_bytes(store) >> 20));
 }
 
 static void rows_free(Rows *rows) {
@@ -237,6 +237,18 @@ Status row_store_load(RowStore *store, int64_t id, Error *err) {
 int64_t row_store_bytes(const RowStore *store) {
     const int64_t rows = store->in_memory ? store->n + store->chunk_rows : store->place_count * store->chunk_rows;
     return rows * row_bytes(store);
+}
+
+int64_t row_store_places(const RowStore *store) {
+    return store->place_count;
+}
+
+int64_t row_store_chunks(const RowStore *store) {
+    return store->first_chunk[store->dataset->shard_count[store->split]];
+}
+
+int64_t row_store_chunk_rows(const RowStore *store) {
+    return store->chunk_rows;
 }
 
 void row_store_close(RowStore *store) {

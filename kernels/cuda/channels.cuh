@@ -135,9 +135,7 @@ static __device__ __forceinline__ ChannelWalk channel_walk(const Tiling &t) {
     return w;
 }
 
-template <int N> struct Rows {
-    static constexpr int COUNT = N;
-};
+template <int N> struct Rows { static constexpr int COUNT = N; };
 
 /* visit(Rows<n>, at) for every row of the walk, n = UNROLL of them at a time while there are so many: at, at + stride,
  * ... A visit loads its rows before it stores any, so that the loads overlap. */

@@ -100,6 +100,7 @@ void saliency_mask_cuda(Device *, int64_t N, int HW, const float *up, float thre
 void saliency_top_cuda(Device *, int64_t N, int HW, const float *up, int keep, float *mask);
 void saliency_apply_cuda(Device *, int64_t N, int HW, DType, const void *x, const float *mask, const float fill[3],
                          int invert, void *out);
+void saliency_soften_cuda(Device *, int64_t N, int HW, DType, const void *x, const float *up, void *out);
 
 /* ---- select ---- */
 void select_rows_cuda(Device *, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,

@@ -110,6 +110,8 @@ static Status open_device(Device *device, int index, Error *err) {
         blas = cublasSetStream(cuda->blas, cuda->stream);
     if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS)
         blas = cublasSetWorkspace(cuda->blas, cuda->blas_workspace, BLAS_WORKSPACE);
+    if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS) /* sums of bf16 products stay f32 to the end */
+        blas = cublasSetMathMode(cuda->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     if (code == cudaSuccess && blas == CUBLAS_STATUS_SUCCESS)
         cuda->graphs = graphs_new();
     if (!cuda->graphs) {
@@ -121,6 +123,9 @@ static Status open_device(Device *device, int index, Error *err) {
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+#ifdef EXCON_CUDNN
+    device->fast_conv = 1;
+#endif
     describe(device, &properties);
     return STATUS_OK;
 }

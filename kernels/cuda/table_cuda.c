@@ -55,6 +55,7 @@ const Ops ops_cuda = {
     .saliency_mask = saliency_mask_cuda,
     .saliency_top = saliency_top_cuda,
     .saliency_apply = saliency_apply_cuda,
+    .saliency_soften = saliency_soften_cuda,
     .select_rows = select_rows_cuda,
     .select_rejected = select_rejected_cuda,
     .classify_loss = classify_loss_cuda,

@@ -329,7 +329,37 @@ static void test_memory_bound(void **state) {
     config = config_of(f, LOADER_IDS, 5);
     loader = open_loader(&config, 1, 0);
     assert_int_equal(loader_memory_bytes(loader), 3 * BATCH * 16 + N * 8);
+    LoaderCache cache;
+    loader_cache(loader, &cache);
+    assert_true(cache.cached_chunks >= cache.window_chunks);
     loader_close(loader);
+}
+
+static void test_cache_and_window(void **state) {
+    const Fixture *f = *state;
+    const int64_t all = (N + CHUNK - 1) / CHUNK; /* shards hold whole chunks but for the last one */
+    static const struct {
+        int64_t chunks;
+        int window, shuffle;
+        LoaderMode mode;
+        int64_t cached, wanted; /* wanted -1: all */
+    } cases[] = {
+        {0, 3, 1, LOADER_STREAM, 1, 3},    {2, 3, 1, LOADER_STREAM, 2, 3},     {3, 3, 1, LOADER_STREAM, 3, 3},
+        {2, 0, 1, LOADER_STREAM, 2, -1},   {2, 1000, 1, LOADER_STREAM, 2, -1}, {1000, 1000, 1, LOADER_STREAM, -1, -1},
+        {1, 1000, 0, LOADER_STREAM, 1, 1}, {1, 1000, 1, LOADER_MEMORY, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        LoaderConfig config = config_of(f, cases[i].mode, cases[i].chunks);
+        LoaderCache cache;
+        config.layout.window = cases[i].window;
+        config.shuffle = cases[i].shuffle;
+        Loader *loader = open_loader(&config, 1, 0);
+        loader_cache(loader, &cache);
+        assert_int_equal(cache.cached_chunks, cases[i].cached < 0 ? all : cases[i].cached);
+        assert_int_equal(cache.window_chunks, cases[i].wanted < 0 ? all : cases[i].wanted);
+        assert_int_equal(cache.chunk_bytes, CHUNK * (IMAGE + MASK + 8));
+        loader_close(loader);
+    }
 }
 
 static void test_damage_travels_with_its_batch(void **state) {
@@ -387,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_pause_gives_the_library_back),
         cmocka_unit_test(test_two_loaders),
         cmocka_unit_test(test_memory_bound),
+        cmocka_unit_test(test_cache_and_window),
         cmocka_unit_test(test_damage_travels_with_its_batch),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -79,7 +79,7 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
             continue;
         BenchContext b = {.options = options};
         RETURN_IF(configure(&b, err));
-        Status status = runtime_open(&b.runtime, b.config.backend, NULL, 0, err);
+        Status status = runtime_open(&b.runtime, &b.config, NULL, 0, err);
         json_init(&b.json);
         json_begin_object(&b.json, NULL);
         json_string(&b.json, "bench", what);

@@ -28,6 +28,7 @@ typedef enum ClassifierAugment { CLASSIFIER_AUGMENT_NONE, CLASSIFIER_AUGMENT_CRO
 typedef enum LrSchedule { LR_COSINE, LR_CONSTANT } LrSchedule;
 typedef enum Warmup { WARMUP_AUTO, WARMUP_ON, WARMUP_OFF } Warmup;
 typedef enum LoaderKind { LOADER_KIND_AUTO, LOADER_KIND_STREAM, LOADER_KIND_MEMORY, LOADER_KIND_DEVICE } LoaderKind;
+typedef enum ConvChoice { CONV_AUTO, CONV_CUDNN, CONV_GEMM } ConvChoice;
 typedef enum SelectionSplit { SELECTION_HOLDOUT, SELECTION_VAL } SelectionSplit;
 
 typedef struct Config {
@@ -106,8 +107,13 @@ typedef struct Config {
         int selection; /* * holdout / val */
     } eval;
     struct {
-        int64_t bucket_mb; /* gradient all-reduce bucket: 25 */
+        int64_t bucket_mb;      /* gradient all-reduce bucket: 25 */
+        int transport;          /* CommTransport (comm/comm.h) */
+        double connect_seconds; /* 300 */
     } comm;
+    struct {
+        int conv; /* ConvChoice */
+    } cuda;
 } Config;
 
 /* Defaults of a profile. */

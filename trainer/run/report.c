@@ -69,6 +69,24 @@ typedef struct RankCard {
     int local_rank, rebound;
 } RankCard;
 
+/* Said once at the start: it costs most of the loader's speed, and nothing else shows it. */
+static void warn_of_cache(Trainer *t) {
+    LoaderCache cache;
+    loader_cache(t->loader, &cache);
+    if (t->runtime.comm.rank != 0 || cache.cached_chunks >= cache.window_chunks)
+        return;
+    const int64_t bytes = cache.window_chunks * cache.chunk_bytes * t->runtime.comm.local_size;
+    char text[400];
+    snprintf(text, sizeof text,
+             "warning: data.memory_mb %lld leaves a rank room for %lld of the %lld shard chunks that a shuffle window "
+             "draws from, so images are read from disk several times over; set data.memory_mb to %lld, or "
+             "data.shuffle_window to %lld (another sample order)",
+             (long long)t->config.data.memory_mb, (long long)cache.cached_chunks, (long long)cache.window_chunks,
+             (long long)((bytes + 999999) / 1000000), (long long)cache.cached_chunks);
+    trainer_log(t, "%s", text);
+    fprintf(stderr, "excon: %s\n", text);
+}
+
 void trainer_banner(Trainer *t) {
     Comm *comm = &t->runtime.comm;
     RankCard mine = {.local_rank = comm->local_rank, .rebound = comm->rebound};
@@ -91,6 +109,7 @@ void trainer_banner(Trainer *t) {
                     cards[r].rebound ? " (one-core binding of the launcher widened)" : "");
         fflush(outs[o]);
     }
+    warn_of_cache(t);
     free(cards);
     free(counts);
 }

@@ -138,7 +138,7 @@ static Status open_records(Trainer *t, Error *err) {
 
 Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     *t = (Trainer){.config = *config, .bar = bar, .lock = -1, .resumed_from = -1, .last_saved = -1};
-    RETURN_IF(runtime_open(&t->runtime, config->backend, t->backend_choice, sizeof t->backend_choice, err));
+    RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
     RETURN_IF(open_folder(t, err));
     RETURN_IF(open_data(t, err));
     RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));

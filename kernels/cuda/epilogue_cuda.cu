@@ -1,0 +1,68 @@
+#include "kernels/cuda/epilogue.h"
+
+#include "kernels/cuda/lanes.cuh"
+#include "kernels/cuda/launch.cuh"
+
+/* `count` neighbouring elements as floats: 1, or as many as make 16 bytes of bf16 or f32. */
+template <int COUNT, typename T> static __device__ __forceinline__ void load(const T *from, float out[COUNT]) {
+    if constexpr (COUNT == 1) {
+        out[0] = element_load(from);
+    } else {
+        for (int i = 0; i < COUNT; i += Lanes<T>::COUNT)
+            lanes_load(from + i, out + i);
+    }
+}
+
+/* A thread owns COUNT neighbouring columns of a row; columns is a multiple of COUNT. Pointers may be equal. */
+template <typename Product, typename T, int COUNT>
+static __global__ void epilogue_kernel(int64_t groups, int groups_per_row, Epilogue e, const Product *product, T *y) {
+    for (int64_t i = grid_first(); i < groups; i += grid_step()) {
+        float v[COUNT], other[COUNT];
+        load<COUNT>(product + i * COUNT, v);
+        if (e.residual) {
+            load<COUNT>(static_cast<const T *>(e.residual) + i * COUNT, other);
+            for (int j = 0; j < COUNT; j++)
+                v[j] += other[j];
+        }
+        if (e.bias) {
+            load<COUNT>(e.bias + i % groups_per_row * COUNT, other);
+            for (int j = 0; j < COUNT; j++)
+                v[j] += other[j];
+        }
+        if (e.relu)
+            for (int j = 0; j < COUNT; j++)
+                v[j] = v[j] < 0.0f ? 0.0f : v[j];
+        if constexpr (COUNT == 1)
+            element_store(y + i, v[0]);
+        else
+            lanes_store(y + i * COUNT, v);
+    }
+}
+
+template <typename Product, typename T>
+static void launch(Device *device, int64_t rows, int columns, const Epilogue *e, bool wide, const void *product,
+                   void *y) {
+    const int count = wide ? (int)Lanes<T>::COUNT : 1, groups_per_row = columns / count;
+    const int64_t groups = rows * groups_per_row;
+    const unsigned blocks = blocks_for(device, groups, BLOCK);
+    if (wide)
+        CUDA_LAUNCH(device, (epilogue_kernel<Product, T, Lanes<T>::COUNT>), blocks, BLOCK, 0, groups, groups_per_row,
+                    *e, (const Product *)product, (T *)y);
+    else
+        CUDA_LAUNCH(device, (epilogue_kernel<Product, T, 1>), blocks, BLOCK, 0, groups, groups_per_row, *e,
+                    (const Product *)product, (T *)y);
+}
+
+void cuda_epilogue(Device *device, int64_t rows, int columns, const Epilogue *e, DType product_type,
+                   const void *product, DType type, void *y) {
+    if (rows == 0)
+        return;
+    const bool wide = lanes_fit(type, columns, product) && lanes_fit(type, columns, e->residual) &&
+                      lanes_fit(type, columns, e->bias) && lanes_fit(type, columns, y);
+    if (type == DTYPE_F32)
+        launch<float, float>(device, rows, columns, e, wide, product, y);
+    else if (product_type == DTYPE_F32)
+        launch<float, bf16>(device, rows, columns, e, wide, product, y);
+    else
+        launch<bf16, bf16>(device, rows, columns, e, wide, product, y);
+}
