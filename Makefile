@@ -127,7 +127,7 @@ SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c
 SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
 LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
-CUDNN_SRCS := $(wildcard kernels/cuda/conv_cudnn.c)
+CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*cudnn*.c))
 CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*.c)))
 CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
 NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
@@ -241,7 +241,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 # Twice from the same sources: by nvcc for GPUs, and by g++ on stand-in headers (tests/simt), which tests run on the CPU.
 NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
 CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
               $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)
@@ -261,10 +261,13 @@ $(BUILD)/cuda/flags: FORCE
 $(BUILD)/simt/flags: FORCE
 	@mkdir -p $(@D); echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' | cmp -s - $@ || echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' >$@
 
+# What ptxas says of each kernel is kept for ptxas-report; the rest, warnings and errors, is shown.
+PTXAS_SAYS := ^ptxas info +: (Compiling entry|Function prop|Used [0-9]|Compile time|[0-9]+ bytes gmem)|^ +[0-9]+ bytes stack frame
 $(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  NVCC $<')
-	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2>$(@:.o=.log); code=$$?; \
+	  grep -vE '$(PTXAS_SAYS)' $(@:.o=.log) >&2; exit $$code
 
 $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
@@ -275,15 +278,9 @@ $(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
 
-# What ptxas says of every kernel. Compiled once more: the objects do not keep it.
-PTXAS_LOGS := $(CUDA_CU:%.cu=$(BUILD)/cuda/%.ptxas)
-$(BUILD)/cuda/%.ptxas: %.cu $(BUILD)/cuda/%.cu.o
-	$(if $(Q),@echo '  PTXAS $<')
-	$(Q)$(NVCC) $(NVCC_FLAGS) -Xptxas -v -c $< -o $@.o 2>$@ || { cat $@; rm -f $@; exit 1; }; rm -f $@.o
-
-ptxas-report: $(if $(CUDA_WHY),,$(PTXAS_LOGS))
+ptxas-report: $(CUDA_LIB)
 	@$(if $(CUDA_WHY),echo 'excon: no report without CUDA: $(CUDA_WHY)' >&2; exit 66,$(PYTHON) scripts/ptxas_report.py \
-	  --hot scripts/hot_kernels.txt --json $(BUILD)/ptxas.json $(foreach f,$(CUDA_CU),$(f)=$(BUILD)/cuda/$(f:.cu=.ptxas)))
+	  --hot scripts/hot_kernels.txt --json $(BUILD)/ptxas.json $(foreach f,$(CUDA_CU),$(f)=$(BUILD)/cuda/$(f).log))
 
 $(BUILD)/simt/%.cu.o: %.cu $(BUILD)/simt/flags
 	@mkdir -p $(@D)
@@ -312,5 +309,5 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 
 $(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
-.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o $(BUILD)/cuda/%.ptxas
+.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
 -include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

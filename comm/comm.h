@@ -27,7 +27,8 @@ typedef struct CommRequest {
 typedef struct Collectives {
     const char *name; /* for the banner */
     /* 1 when the operations up to broadcast may stand in a stretch that ops->graph_begin records. A reduction is then
-     * started and waited for on the same side of the stretch's begin and end. */
+     * started and waited for on the same side of the stretch's begin and end. All ranks record such a stretch together
+     * and replay it together (NCCL wants it so): its keys come from what all ranks know alike. */
     int recordable;
     /* recv = concatenation in rank order; rank r contributes counts[r] elements of element_bytes. In place when send is
      * its own slot of recv. counts [size] on the host. */

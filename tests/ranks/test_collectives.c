@@ -1,7 +1,7 @@
 /* Collectives and gradient buckets on closed-form integers, 1 to 4 ranks, ragged sizes, on the backend that
  * EXCON_TEST_BACKEND says and with every way of transport it has. The program starts itself again under mpirun as the
- * ranks. On the stand-in GPU of tests/simt each case runs in three orders of streams: host code that reads a result
- * before it is there, or a stream that does not wait for another, gives wrong numbers in at least one. */
+ * ranks. On the stand-in GPU of tests/simt the checks run in three orders of threads and streams: host code that reads
+ * a result before it is there, or a stream that does not wait for another, gives wrong numbers in at least one. */
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -287,6 +287,8 @@ static int stretches_are_right(Comm *comm, Error *err) {
     (void)err;
     enum { ROUNDS = 5 };
     static float x[PARTS * LENGTH];
+    static uint64_t key = 0; /* of a stretch on the memory allocated below */
+    key++;
     const Ops *ops = comm->device->ops;
     int good = 1;
     Stretch s;
@@ -297,7 +299,7 @@ static int stretches_are_right(Comm *comm, Error *err) {
             for (int i = 0; i < PARTS * LENGTH; i++)
                 x[i] = input_of(round, comm->rank, i / LENGTH, i % LENGTH);
             put(comm, s.x, x, sizeof x);
-            if (!recorded || ops->graph_begin(comm->device, 99)) {
+            if (!recorded || ops->graph_begin(comm->device, key)) {
                 stretch_issue(comm, &s);
                 if (recorded)
                     ops->graph_end(comm->device);
@@ -353,13 +355,24 @@ static Status open_rank(Comm *comm, Device *device, const char *transport, Error
     return comm_attach(comm, device, &options, err);
 }
 
-static int be_a_rank(const char *transport) {
+static int run_checks(Comm *comm) {
     static const struct {
         const char *name;
         int (*is_right)(Comm *, Error *);
     } checks[] = {{"gather", gather_is_right},      {"sums", sums_are_right},         {"broadcast", broadcast_is_right},
                   {"buckets", buckets_are_right},   {"stretch", stretches_are_right}, {"waits", waits_may_differ},
                   {"agreement", agreement_is_right}};
+    Error err = {.code = STATUS_OK};
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        if (!checks[i].is_right(comm, &err)) {
+            fprintf(stderr, "rank %d, %s: %s is wrong\n", comm->rank, comm->collectives->name, checks[i].name);
+            wrong = 1;
+        }
+    return wrong;
+}
+
+static int be_a_rank(const char *transport) {
     Comm comm;
     Device device;
     Error err = {.code = STATUS_OK};
@@ -367,12 +380,15 @@ static int be_a_rank(const char *transport) {
         fprintf(stderr, "rank %d: %s\n", comm.rank, err.message);
         return 9;
     }
+    void (*set_order)(SimtOrder, unsigned) = NULL;
+    if (device.library)
+        *(void **)&set_order = dlsym(device.library, "simt_set_order");
     int wrong = 0;
-    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
-        if (!checks[i].is_right(&comm, &err)) {
-            fprintf(stderr, "rank %d, %s: %s is wrong\n", comm.rank, comm.collectives->name, checks[i].name);
-            wrong = 1;
-        }
+    for (int order = SIMT_FORWARD; order <= (set_order ? SIMT_SHUFFLED : SIMT_FORWARD); order++) {
+        if (set_order)
+            set_order((SimtOrder)order, 7);
+        wrong |= run_checks(&comm);
+    }
     comm_detach(&comm);
     if (device.bytes_now != 0) {
         fprintf(stderr, "rank %d: %zu bytes of device memory are left\n", comm.rank, device.bytes_now);
@@ -392,10 +408,17 @@ typedef struct Case {
     int ranks;
 } Case;
 
+/* The stand-in has as many devices as a test asks for. */
+static int is_simt(void) {
+    const char *path = getenv("EXCON_CUDA_LIBRARY");
+    void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
+    return library && dlsym(library, "simt_set_order");
+}
+
 /* NULL: can run here. */
-static const char *missing(const Case *c, int simt) {
+static const char *missing(const Case *c) {
     static char why[200];
-    if (!on_cuda() || strcmp(c->transport, "nccl") != 0 || simt)
+    if (!on_cuda() || strcmp(c->transport, "nccl") != 0 || is_simt())
         return NULL;
     const int devices = device_count_cuda(why, sizeof why);
     if (devices >= c->ranks)
@@ -404,32 +427,20 @@ static const char *missing(const Case *c, int simt) {
     return why;
 }
 
-static int is_simt(void) {
-    const char *path = getenv("EXCON_CUDA_LIBRARY");
-    void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
-    return library && dlsym(library, "simt_set_order");
-}
-
 static void ranks_agree(void **state) {
-    static const char *const orders[] = {"forward", "reverse", "7"};
     const Case *c = *state;
-    const int simt = is_simt();
-    const char *why = missing(c, simt), *mpirun = getenv("MPIRUN");
+    const char *why = missing(c), *mpirun = getenv("MPIRUN");
     if (why) {
         print_message("skipped: %s\n", why);
         skip();
     }
-    for (int i = 0; i < (simt ? 3 : 1); i++) {
-        char command[1200];
-        if (simt)
-            setenv("EXCON_SIMT_ORDER", orders[i], 1);
-        setenv("EXCON_SIMT_DEVICES", strcmp(c->transport, "nccl") == 0 ? "4" : "1", 1);
-        snprintf(command, sizeof command, "%s -n %d --oversubscribe --allow-run-as-root '%s' rank %s",
-                 mpirun ? mpirun : "mpirun", c->ranks, program, c->transport);
-        const int status = system(command);
-        if (status != 0)
-            fail_msg("'%s' ended with %d", command, status);
-    }
+    char command[1200];
+    setenv("EXCON_SIMT_DEVICES", strcmp(c->transport, "nccl") == 0 ? "4" : "1", 1);
+    snprintf(command, sizeof command, "%s -n %d --oversubscribe --allow-run-as-root '%s' rank %s",
+             mpirun ? mpirun : "mpirun", c->ranks, program, c->transport);
+    const int status = system(command);
+    if (status != 0)
+        fail_msg("'%s' ended with %d", command, status);
 }
 
 int main(int argc, char **argv) {

@@ -18,6 +18,9 @@ void simt_enqueue(cudaStream_t stream, std::function<void()> work);
  * work that another has queued and the other for a call that the first has not come to. */
 void simt_enqueue_prompt(cudaStream_t stream, std::function<void()> work);
 
+/* Whether work given to the stream now is recorded. */
+bool simt_capturing(cudaStream_t stream);
+
 SimtOrder simt_order();
 void simt_stream_counters(SimtCounters *counters);
 

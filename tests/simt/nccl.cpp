@@ -7,6 +7,7 @@
  *     the exchange with other processes happens at once (simt_enqueue_prompt), the results appear in their turn
  *   - buffers of an operation that has not ended are nobody else's: this ends the program when one has changed
  *   - a communicator ends after all its work, recordings that hold some included
+ *   - every rank calls the same operations; one that is recorded is recorded by all, and they replay it together
  *
  * EXCON_SIMT_NCCL_FAULT makes a rank fail: "RANK connect" (it never connects, so that no rank can), "RANK error N"
  * (from its Nth operation on it reports an error). */
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -103,8 +105,16 @@ void add(ncclDataType_t type, size_t n, const char *from, char *to) {
     }
 }
 
+/* What the ranks must have in common in an operation. */
+struct Card {
+    unsigned long long number; /* of the communicator's operations, in a recording when it was made */
+    unsigned long long bytes;
+    int kind, type, root, recorded;
+};
+
 /* One operation under way; carried out anew at each launch of a recording. */
 struct Flight {
+    Card card;
     Task task;
     int ranks, rank;
     std::shared_ptr<SimtRanks> others;
@@ -119,7 +129,22 @@ struct Flight {
     size_t receives() const {
         return task.kind == ALL_GATHER ? bytes() * static_cast<size_t>(ranks) : bytes();
     }
+    void compare_cards() const {
+        std::vector<Card> cards(static_cast<size_t>(ranks));
+        simt_ranks_gather(others.get(), &card, sizeof card, cards.data());
+        for (int r = 0; r < ranks; r++)
+            if (memcmp(&cards[static_cast<size_t>(r)], &card, sizeof card) != 0) {
+                const Card &c = cards[static_cast<size_t>(r)];
+                fprintf(stderr,
+                        "simt: ranks differ in a collective: rank %d: number %llu, kind %d, %llu bytes%s; rank %d: "
+                        "number %llu, kind %d, %llu bytes%s\n",
+                        rank, card.number, card.kind, card.bytes, card.recorded ? ", recorded" : "", r, c.number,
+                        c.kind, c.bytes, c.recorded ? ", recorded" : "");
+                abort();
+            }
+    }
     void exchange() {
+        compare_cards();
         sent.assign(task.send, task.send + (sends() ? bytes() : 0));
         received.assign(task.recv, task.recv + receives());
         std::vector<char> all(bytes() * static_cast<size_t>(ranks));
@@ -137,16 +162,23 @@ struct Flight {
         result = std::move(all);
     }
     void appear() {
-        if (memcmp(task.send, sent.data(), sent.size()) != 0 ||
-            memcmp(task.recv, received.data(), received.size()) != 0)
+        if (!std::equal(sent.begin(), sent.end(), task.send) ||
+            !std::equal(received.begin(), received.end(), task.recv))
             die("a buffer of a collective has changed before the collective ended");
-        memcpy(task.recv, result.data(), result.size());
+        std::copy(result.begin(), result.end(), task.recv);
     }
 };
 
 void put_on_stream(ncclComm *comm, const Task &task) {
-    comm->operations++;
-    auto flight = std::make_shared<Flight>(Flight{task, comm->ranks, comm->rank, comm->others, {}, {}, {}});
+    Card card;
+    memset(&card, 0, sizeof card); /* padding is compared too */
+    card.number = ++comm->operations;
+    card.bytes = task.count * size_of(task.type);
+    card.kind = task.kind;
+    card.type = task.type;
+    card.root = task.root;
+    card.recorded = simt_capturing(task.stream);
+    auto flight = std::make_shared<Flight>(Flight{card, task, comm->ranks, comm->rank, comm->others, {}, {}, {}});
     if (comm->ranks > 1)
         simt_enqueue_prompt(task.stream, [=]() { flight->exchange(); });
     else

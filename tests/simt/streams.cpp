@@ -227,6 +227,10 @@ void simt_enqueue_prompt(cudaStream_t stream, std::function<void()> work) {
         drain(stream);
 }
 
+bool simt_capturing(cudaStream_t stream) {
+    return stream->capture != nullptr;
+}
+
 void simt_enqueue_grid(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                        std::function<void()> thread) {
     simt_enqueue(stream, [=]() { simt_run_grid(name, grid, block, shared, thread); });
