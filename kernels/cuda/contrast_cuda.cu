@@ -18,8 +18,6 @@
 #define LOG2_E 1.44269504f
 #define LN_2 0.693147180559945309
 
-static constexpr int LSE_BLOCKS_PER_SM = 3, GRADIENT_BLOCKS_PER_SM = 2; /* as registers and shared memory allow */
-
 /* ---- pass 1 ------------------------------------------------------------------------------------------------------ */
 
 /* Adds the pair (top2, sum2) to (top, sum): a sum of 2^(exponents - top). */
@@ -55,7 +53,7 @@ static __device__ __forceinline__ void take(const typename S::Products &products
 
 /* tops, sums [splits, own_rows] */
 template <typename S>
-static __global__ void __launch_bounds__(S::THREADS, LSE_BLOCKS_PER_SM)
+static __global__ void __launch_bounds__(S::THREADS, S::LSE_BLOCKS)
     lse_kernel(Sweep<typename S::T> sweep, float *__restrict__ tops, double *__restrict__ sums) {
     DYNAMIC_SHARED(unsigned char, memory);
     const Places<S> at(memory);
@@ -156,13 +154,13 @@ template <typename S>
 static __device__ __forceinline__ void write_gradient(const typename S::Gradient &gradient,
                                                       const Sweep<typename S::T> &sweep, int first_dim, int dim,
                                                       float *out) {
-    const int lane = (int)threadIdx.x % 32;
+    const int lane = (int)threadIdx.x % 32, first = (int)grid_first() / WARP * S::WARP_ROWS + lane / 4;
     const bool pairs = dim % 2 == 0 && reinterpret_cast<uintptr_t>(out) % sizeof(float2) == 0;
 #pragma unroll
     for (int m = 0; m < S::M; m++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int own = warp_first_row<S>() + m * 16 + i * 8 + lane / 4;
+            const int own = first + m * 16 + i * 8;
             float *row = out + (int64_t)own * dim;
             if (own >= sweep.own_rows)
                 continue;
@@ -183,7 +181,7 @@ static __device__ __forceinline__ void write_gradient(const typename S::Gradient
 
 /* sums [splits, own_rows, dim] = sum over the split's columns of w_ij z_j. blockIdx.z: the chunk of dimensions. */
 template <typename S>
-static __global__ void __launch_bounds__(S::THREADS, GRADIENT_BLOCKS_PER_SM)
+static __global__ void __launch_bounds__(S::THREADS, S::GRADIENT_BLOCKS)
     gradient_kernel(Sweep<typename S::T> sweep, int dim, float *__restrict__ sums) {
     DYNAMIC_SHARED(unsigned char, memory);
     const Places<S> at(memory);
@@ -230,17 +228,23 @@ static __global__ void gradient_finish_kernel(int64_t own_rows, int64_t own_firs
 
 /* ---- launching --------------------------------------------------------------------------------------------------- */
 
-/* z as bf16, rows padded with zeros to `stride`, a multiple of 8. A thread makes 16 bytes. */
-static __global__ void round_rows_kernel(int64_t rows, int dim, int stride, const float *__restrict__ z,
+/* z as bf16, rows padded with zeros to `stride`, a multiple of 8. A thread makes 16 bytes; wide: and reads 32 as two
+ * times 16. */
+static __global__ void round_rows_kernel(int64_t rows, int dim, int stride, int wide, const float *__restrict__ z,
                                          bf16 *__restrict__ out) {
     const int units = stride / 8;
     for (int64_t i = grid_first(); i < rows * units; i += grid_step()) {
         const int first = (int)(i % units) * 8;
         const float *row = z + i / units * dim;
         float values[8];
+        if (wide) {
+            lanes_load(row + first, values);
+            lanes_load(row + first + 4, values + 4);
+        } else {
 #pragma unroll
-        for (int e = 0; e < 8; e++)
-            values[e] = first + e < dim ? row[first + e] : 0.0f;
+            for (int e = 0; e < 8; e++)
+                values[e] = first + e < dim ? row[first + e] : 0.0f;
+        }
         lanes_store(out + i * 8, values);
     }
 }
@@ -279,9 +283,10 @@ static size_t rounded_bytes(int64_t rows, int dim) {
 
 size_t contrast_scratch_cuda(Device *device, int64_t rows, int groups, int dim) {
     (void)groups;
-    const int64_t of_lse = partial_rows(device, rows, LSE_BLOCKS_PER_SM);
+    const int64_t of_lse = partial_rows(device, rows, Shapes<bf16>::Usual::LSE_BLOCKS);
     const size_t lse = (size_t)(of_lse > rows ? of_lse : rows) * (sizeof(double) + sizeof(float));
-    const size_t gradient = (size_t)partial_rows(device, rows, GRADIENT_BLOCKS_PER_SM) * (size_t)dim * sizeof(float);
+    const size_t gradient =
+        (size_t)partial_rows(device, rows, Shapes<bf16>::Usual::GRADIENT_BLOCKS) * (size_t)dim * sizeof(float);
     return rounded_bytes(rows, dim) + (lse > gradient ? lse : gradient);
 }
 
@@ -296,7 +301,7 @@ static Sweep<T> sweep_of(Device *device, const ContrastShape *shape, const float
     if constexpr (sizeof(T) < sizeof(float)) {
         const int64_t stride = rounded_stride(shape->dim), units = shape->rows * stride / 8;
         CUDA_LAUNCH(device, round_rows_kernel, blocks_for(device, units, BLOCK), BLOCK, 0, shape->rows, shape->dim,
-                    (int)stride, z, (T *)scratch);
+                    (int)stride, shape->dim % 8 == 0 && lanes_fit(DTYPE_F32, shape->dim, z), z, (T *)scratch);
         sweep.z = (const T *)scratch;
         sweep.stride = stride;
         sweep.dim = (int)stride;
@@ -312,7 +317,7 @@ static Sweep<T> sweep_of(Device *device, const ContrastShape *shape, const float
 
 template <typename S>
 static void run_lse(Device *device, const ContrastShape *shape, Sweep<typename S::T> sweep, void *parts, float *lse) {
-    const Grid grid = grid_for(device, shape, S::ROWS, S::COLUMNS, 1, LSE_BLOCKS_PER_SM);
+    const Grid grid = grid_for(device, shape, S::ROWS, S::COLUMNS, 1, S::LSE_BLOCKS);
     double *sums = (double *)parts;
     float *tops = (float *)(sums + grid.splits * shape->own_rows);
     sweep.chunks = (int)ceil_div(sweep.dim, S::CHUNK);
@@ -329,11 +334,11 @@ static void lse_of(Device *device, const ContrastShape *shape, const float *z, f
     const Sweep<T> sweep = sweep_of<T>(device, shape, z, NULL, scratch);
     void *parts = (char *)scratch + rounded_bytes(shape->rows, shape->dim);
     if (shape->dim <= 64)
-        run_lse<typename ShapeOf<T, 64, false>::S>(device, shape, sweep, parts, lse);
+        run_lse<typename Shapes<T>::Short>(device, shape, sweep, parts, lse);
     else if (shape->dim <= 128)
-        run_lse<typename ShapeOf<T, 128, false>::S>(device, shape, sweep, parts, lse);
+        run_lse<typename Shapes<T>::Usual>(device, shape, sweep, parts, lse);
     else
-        run_lse<typename ShapeOf<T, 128, true>::S>(device, shape, sweep, parts, lse);
+        run_lse<typename Shapes<T>::Long>(device, shape, sweep, parts, lse);
 }
 
 void contrast_lse_cuda(Device *device, const ContrastShape *shape, const float *z, float *lse, void *scratch) {
@@ -347,7 +352,7 @@ template <typename S>
 static int run_gradient(Device *device, const ContrastShape *shape, Sweep<typename S::T> sweep, void *parts,
                         float *dz) {
     sweep.chunks = (int)ceil_div(sweep.dim, S::CHUNK);
-    const Grid grid = grid_for(device, shape, S::ROWS, S::COLUMNS, sweep.chunks, GRADIENT_BLOCKS_PER_SM);
+    const Grid grid = grid_for(device, shape, S::ROWS, S::COLUMNS, sweep.chunks, S::GRADIENT_BLOCKS);
     sweep.tiles_per_split = grid.tiles_per_split;
     CUDA_ALLOW_SHARED(device, gradient_kernel<S>, Places<S>::bytes());
     CUDA_LAUNCH(device, gradient_kernel<S>,
@@ -362,10 +367,10 @@ static int gradient_of(Device *device, const ContrastShape *shape, const float *
     const Sweep<T> sweep = sweep_of<T>(device, shape, z, lse, scratch);
     void *parts = (char *)scratch + rounded_bytes(shape->rows, shape->dim);
     if (shape->dim <= 64)
-        return run_gradient<typename ShapeOf<T, 64, false>::S>(device, shape, sweep, parts, dz);
+        return run_gradient<typename Shapes<T>::Short>(device, shape, sweep, parts, dz);
     if (shape->dim <= 128)
-        return run_gradient<typename ShapeOf<T, 128, false>::S>(device, shape, sweep, parts, dz);
-    return run_gradient<typename ShapeOf<T, 128, true>::S>(device, shape, sweep, parts, dz);
+        return run_gradient<typename Shapes<T>::Usual>(device, shape, sweep, parts, dz);
+    return run_gradient<typename Shapes<T>::Long>(device, shape, sweep, parts, dz);
 }
 
 void contrast_gradient_cuda(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,

@@ -14,7 +14,7 @@
 #ifndef EXCON_KERNELS_CUDA_CONTRAST_TILES_CUH
 #define EXCON_KERNELS_CUDA_CONTRAST_TILES_CUH
 
-#include <cuda_pipeline.h>
+#include <cuda_pipeline_primitives.h>
 
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/lanes.cuh"
@@ -129,6 +129,7 @@ template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shap
     static constexpr int CHUNK = CHUNK_, M = M_, COLUMNS = COLUMNS_, N = COLUMNS / 8, K = Operands<T>::K;
     static constexpr int THREADS = 4 * 32, WARP_ROWS = 16 * M, ROWS = 4 * WARP_ROWS;
     static constexpr int UNIT = 16 / (int)sizeof(T); /* elements that are copied and loaded at once */
+    static constexpr int LSE_BLOCKS = sizeof(T) < 4 ? 3 : 2, GRADIENT_BLOCKS = 2; /* per SM, for which registers do */
     static constexpr int LD = CHUNK + UNIT; /* one unit round the banks from row to row, so that eight do not meet */
     static_assert(COLUMNS == CHAIN * K && CHUNK % (CHAIN * K) == 0, "tiles are made of whole chains");
 
@@ -136,9 +137,18 @@ template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shap
     typedef float Gradient[M][CHUNK / 8][4]; /* and of its rows' gradient */
 };
 
-template <typename T, int CHUNK, bool MANY> struct ShapeOf;
-template <int CHUNK, bool MANY> struct ShapeOf<bf16, CHUNK, MANY> { typedef Shape<bf16, CHUNK, MANY, 2, 64> S; };
-template <int CHUNK, bool MANY> struct ShapeOf<float, CHUNK, MANY> { typedef Shape<float, CHUNK, MANY, 1, 32> S; };
+/* By dimensions: up to 64, up to 128, and any. Registers decide: none of these spills. */
+template <typename T> struct Shapes;
+template <> struct Shapes<bf16> {
+    typedef Shape<bf16, 64, false, 2, 64> Short;
+    typedef Shape<bf16, 128, false, 2, 64> Usual;
+    typedef Shape<bf16, 128, true, 1, 64> Long;
+};
+template <> struct Shapes<float> {
+    typedef Shape<float, 64, false, 1, 32> Short;
+    typedef Shape<float, 128, false, 1, 32> Usual;
+    typedef Shape<float, 64, true, 1, 32> Long;
+};
 
 /* What the kernels of a pass walk over. Counts of rows fit an int; products of them may not. */
 template <typename T> struct Sweep {

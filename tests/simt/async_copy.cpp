@@ -5,7 +5,7 @@
 #include <deque>
 #include <vector>
 
-#include "include/cuda_pipeline.h"
+#include "include/cuda_pipeline_primitives.h"
 #include "simt.h"
 
 namespace {

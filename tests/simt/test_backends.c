@@ -259,6 +259,7 @@ static void case_contrast(Run *r) {
                                  .temperature = 0.1f,
                                  .base_temperature = 0.07f,
                                  .products = r->type};
+    /* Every row has a group: lse of the others is +inf, which the comparator takes for a fault. */
     const void *raw = floats(r, 141 * 20), *group = in(r, DTYPE_I32, 141, 0, 6), *all = in(r, DTYPE_F32, 141, 3, 6);
     float *z = out(r, DTYPE_F32, 141 * 20, "z", TOLERANCE_F32), *norm = out(r, DTYPE_F32, 141, "1/norm", TOLERANCE_F32);
     float *sums = out(r, DTYPE_F32, 6 * 20, "sums", TOLERANCE_F32), *lse = out(r, DTYPE_F32, 70, "lse", stored(r));

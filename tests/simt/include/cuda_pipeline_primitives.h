@@ -1,7 +1,7 @@
 /* Stand-in for asynchronous copies from global to shared memory. A copy happens when its thread waits for it, not
  * before, so that a missing wait is seen. See tests/simt/async_copy.cpp. */
-#ifndef SIMT_CUDA_PIPELINE_H
-#define SIMT_CUDA_PIPELINE_H
+#ifndef SIMT_CUDA_PIPELINE_PRIMITIVES_H
+#define SIMT_CUDA_PIPELINE_PRIMITIVES_H
 
 #include "cuda_runtime.h"
 
