@@ -127,14 +127,14 @@ SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c
 SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
 LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
-CUDNN_SRCS := $(wildcard kernels/cuda/conv_cudnn.c)
+CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*cudnn*.c))
 CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*.c)))
 CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
 NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test test-simt test-binaries bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -146,6 +146,9 @@ help:
 	@echo 'make test-simt  the CUDA backend alone, compiled for the CPU (no GPU, no CUDA needed)'
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
+	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
+	@echo 'make bundle     one folder with program, Open MPI and libraries that runs wherever it is unpacked, and a .tar.gz of it'
+	@echo 'make bundle-check  tries that folder in a bare chroot of another release (root, debootstrap, network)'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
 	@echo 'make format     lay the sources out with clang-format 14'
 	@echo 'make deps       install missing Debian/Ubuntu packages (scripts/deps.sh)'
@@ -172,6 +175,12 @@ asan:
 
 ubsan:
 	@$(MAKE) test BUILD=build-ubsan OPT=-O1 WERROR=0 SAN='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
+bundle: all
+	@BUILD='$(BUILD)' CC='$(CC)' MAKE='$(MAKE)' scripts/bundle.sh
+
+bundle-check: bundle
+	@BUILD='$(BUILD)' scripts/bundle_check.sh
 
 bench: all
 	@for what in step loss loader ops; do $(BUILD)/excon bench $$what || exit; done
@@ -232,7 +241,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 # Twice from the same sources: by nvcc for GPUs, and by g++ on stand-in headers (tests/simt), which tests run on the CPU.
 NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
 CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
               $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)
@@ -252,10 +261,13 @@ $(BUILD)/cuda/flags: FORCE
 $(BUILD)/simt/flags: FORCE
 	@mkdir -p $(@D); echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' | cmp -s - $@ || echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' >$@
 
+# What ptxas says of each kernel is kept for ptxas-report; the rest, warnings and errors, is shown.
+PTXAS_SAYS := ^ptxas info +: (Compiling entry|Function prop|Used [0-9]|Compile time|[0-9]+ bytes gmem)|^ +[0-9]+ bytes stack frame
 $(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  NVCC $<')
-	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2>$(@:.o=.log); code=$$?; \
+	  grep -vE '$(PTXAS_SAYS)' $(@:.o=.log) >&2; exit $$code
 
 $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
@@ -265,6 +277,10 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 $(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
+
+ptxas-report: $(CUDA_LIB)
+	@$(if $(CUDA_WHY),echo 'excon: no report without CUDA: $(CUDA_WHY)' >&2; exit 66,$(PYTHON) scripts/ptxas_report.py \
+	  --hot scripts/hot_kernels.txt --json $(BUILD)/ptxas.json $(foreach f,$(CUDA_CU),$(f)=$(BUILD)/cuda/$(f).log))
 
 $(BUILD)/simt/%.cu.o: %.cu $(BUILD)/simt/flags
 	@mkdir -p $(@D)

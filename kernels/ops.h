@@ -112,7 +112,7 @@ typedef struct Ops {
     void (*norm_from_running)(Device *, int C, float eps, const float *running_mean, const float *running_var,
                               const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
                               float *shift);
-    /* y = relu?(x*scale + shift (+ residual)); residual may be NULL. */
+    /* y = relu?(x*scale + shift (+ residual)); residual may be NULL. y may be x or residual. */
     void (*norm_apply)(Device *, int64_t M, int C, DType, const void *x, const float *scale, const float *shift,
                        const void *residual, int relu, void *y);
     /* First backward pass. g = dy (+ dy2); dz = relu ? g*(y > 0) : g, written over dy; sums [2C] f64 =

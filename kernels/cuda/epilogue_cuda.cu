@@ -3,7 +3,7 @@
 #include "kernels/cuda/lanes.cuh"
 #include "kernels/cuda/launch.cuh"
 
-/* `count` neighbouring elements as floats: 1, or as many as make 16 bytes of bf16 or f32. */
+/* COUNT neighbouring elements as floats: 1, or as many as make 16 bytes of bf16 or f32. */
 template <int COUNT, typename T> static __device__ __forceinline__ void load(const T *from, float out[COUNT]) {
     if constexpr (COUNT == 1) {
         out[0] = element_load(from);
@@ -65,4 +65,30 @@ void cuda_epilogue(Device *device, int64_t rows, int columns, const Epilogue *e,
         launch<float, bf16>(device, rows, columns, e, wide, product, y);
     else
         launch<bf16, bf16>(device, rows, columns, e, wide, product, y);
+}
+
+static __global__ void accumulate_kernel(int64_t n, const bf16 *__restrict__ x, float *__restrict__ y) {
+    for (int64_t i = grid_first(); i < n; i += grid_step())
+        y[i] += element_load(x + i);
+}
+
+static __global__ void accumulate_wide_kernel(int64_t n, const bf16 *__restrict__ x, float *__restrict__ y) {
+    for (int64_t i = grid_first() * 8; i < n; i += grid_step() * 8) {
+        float added[8], sum[8];
+        lanes_load(x + i, added);
+        load<8>(y + i, sum);
+        for (int j = 0; j < 8; j++)
+            sum[j] += added[j];
+        lanes_store(y + i, sum);
+        lanes_store(y + i + 4, sum + 4);
+    }
+}
+
+void cuda_accumulate(Device *device, int64_t n, DType x_type, const void *x, float *y) {
+    if (x_type == DTYPE_F32)
+        add_cuda(device, n, (const float *)x, y);
+    else if (n > 0 && lanes_fit(DTYPE_BF16, n, x) && lanes_fit(DTYPE_F32, n, y))
+        CUDA_LAUNCH(device, accumulate_wide_kernel, blocks_for(device, n / 8, BLOCK), BLOCK, 0, n, (const bf16 *)x, y);
+    else if (n > 0)
+        CUDA_LAUNCH(device, accumulate_kernel, blocks_for(device, n, BLOCK), BLOCK, 0, n, (const bf16 *)x, y);
 }

@@ -21,6 +21,7 @@ typedef struct CudaDevice {
     void *blas_workspace;
     void *cudnn; /* cudnnHandle_t, made by the first convolution plan; NULL: none yet, or not built in */
     void (*cudnn_close)(void *cudnn);
+    int cudnn_failed; /* cudnnCreate did, which was said on stderr */
     int multiprocessors;
     int capability; /* 10 * major + minor: 90 for Hopper */
     void *scratch;  /* one operator's temporaries at a time */

@@ -276,7 +276,7 @@ static void batch_free(Batch *b) {
 }
 
 /* Below and above what a block of the CUDA backend has threads for and what it keeps in shared memory, and odd ones. */
-static const int sizes[][2] = {{1, 1}, {3, 5}, {40, 56}, {33, 31}, {64, 64}, {130, 140}, {1, 300}};
+static const int sizes[][2] = {{1, 1}, {3, 5}, {40, 56}, {33, 31}, {64, 64}, {120, 130}, {130, 140}, {1, 300}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static void test_backends_agree(void **state) {

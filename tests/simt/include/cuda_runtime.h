@@ -139,6 +139,9 @@ static inline float __int_as_float(int bits) {
 template <typename T> static inline T __ldg(const T *pointer) {
     return *pointer;
 }
+template <typename T> static inline void __stwb(T *pointer, T value) {
+    *pointer = value;
+}
 
 template <typename T> static inline T min(T a, T b) {
     return b < a ? b : a;
