@@ -242,8 +242,9 @@ CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if 
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
 SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror)
-SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_NCCL $(SAN)
-SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
+SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_CUDNN -DEXCON_NCCL $(SAN)
+SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDNN_SRCS:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) \
+              $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
               $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
 
 $(BUILD)/cuda/flags: FORCE

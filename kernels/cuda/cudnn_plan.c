@@ -252,7 +252,7 @@ typedef struct Terms {
     size_t workspace_limit;
 } Terms;
 
-/* Makes the plan of a configuration when it keeps the terms. */
+/* Makes the plan of a configuration, which it then owns, when it keeps the terms. */
 static bool take_config(const CudnnTarget *target, Descriptor config, DType type, const Terms *terms, CudnnPlan *out) {
     Builder b = {.target = target};
     int64_t count = 0, workspace = -1, index = -1;
@@ -307,8 +307,10 @@ static bool search(const CudnnTarget *target, const ConvPlan *conv, ConvPass pas
     explain(&b, count, why);
     bool found = false;
     for (int i = 0; i < count; i++) {
-        found = found || take_config(target, configs[i], conv->type, terms, out);
-        cudnnBackendDestroyDescriptor(configs[i]);
+        if (!found && take_config(target, configs[i], conv->type, terms, out))
+            found = true;
+        else
+            cudnnBackendDestroyDescriptor(configs[i]);
     }
     free_made(&b);
     out->variant = *variant;
@@ -348,7 +350,9 @@ int cudnn_plan_find(const CudnnTarget *target, const ConvPlan *conv, ConvPass pa
 }
 
 void cudnn_plan_free(CudnnPlan *plan) {
-    if (plan->descriptor)
+    if (plan->descriptor) {
         cudnnBackendDestroyDescriptor(plan->descriptor);
+        cudnnBackendDestroyDescriptor(plan->config);
+    }
     *plan = (CudnnPlan){0};
 }

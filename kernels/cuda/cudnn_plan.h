@@ -33,6 +33,7 @@ typedef struct CudnnVariant {
 
 typedef struct CudnnPlan {
     cudnnBackendDescriptor_t descriptor; /* NULL: none */
+    cudnnBackendDescriptor_t config;     /* what it was made of, kept as long as it */
     CudnnVariant variant;
     size_t workspace; /* bytes */
     int64_t engine;   /* cuDNN's number of it, for messages and tests */
