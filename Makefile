@@ -286,6 +286,12 @@ $(SIMT_LIB): $(SIMT_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(shell pkg-config --libs $(BLAS_PC) $(MPI_PC) 2>/dev/null)
 
+# Asks the real cuDNN for plans, for GPUs that need not be here.
+CUDNN_PLAN := $(if $(CUDNN_VER),$(BUILD)/cuda/kernels/cuda/cudnn_plan.o)
+$(BUILD)/obj/tests/cudnn/test_plans.o: private CPPFLAGS += $(CUDA_INC) $(if $(CUDNN_VER),-DEXCON_CUDNN)
+$(BUILD)/tests/cudnn/test_plans: private LDLIBS += $(if $(CUDNN_VER),$(CUDNN_PLAN) -L$(CUDA_LIBDIR) -Wl$(comma)-rpath$(comma)$(CUDA_LIBDIR) -lcudnn)
+$(BUILD)/tests/cudnn/test_plans: $(CUDNN_PLAN)
+
 # Preloaded by tests that make input/output fail; never linked.
 $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -299,8 +299,6 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
         *count = 1;
         return CUDNN_STATUS_SUCCESS;
     }
-    if (name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX && type == CUDNN_TYPE_INT64)
-        return answer(std::vector<int64_t>{o->engine}, wanted, count, out);
     if (name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE && type == CUDNN_TYPE_NUMERICAL_NOTE)
         return answer(simt_cudnn_engine(o->engine).notes, wanted, count, out);
     if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE && type == CUDNN_TYPE_BEHAVIOR_NOTE)
