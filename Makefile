@@ -134,7 +134,7 @@ NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test test-simt test-binaries bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -146,6 +146,9 @@ help:
 	@echo 'make test-simt  the CUDA backend alone, compiled for the CPU (no GPU, no CUDA needed)'
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
+	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
+	@echo 'make bundle     one folder with program, Open MPI and libraries that runs wherever it is unpacked, and a .tar.gz of it'
+	@echo 'make bundle-check  tries that folder in a bare chroot of another release (root, debootstrap, network)'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
 	@echo 'make format     lay the sources out with clang-format 14'
 	@echo 'make deps       install missing Debian/Ubuntu packages (scripts/deps.sh)'
@@ -172,6 +175,12 @@ asan:
 
 ubsan:
 	@$(MAKE) test BUILD=build-ubsan OPT=-O1 WERROR=0 SAN='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
+bundle: all
+	@BUILD='$(BUILD)' CC='$(CC)' MAKE='$(MAKE)' scripts/bundle.sh
+
+bundle-check: bundle
+	@BUILD='$(BUILD)' scripts/bundle_check.sh
 
 bench: all
 	@for what in step loss loader ops; do $(BUILD)/excon bench $$what || exit; done
@@ -232,7 +241,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 # Twice from the same sources: by nvcc for GPUs, and by g++ on stand-in headers (tests/simt), which tests run on the CPU.
 NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
 CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
               $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)
@@ -241,7 +250,7 @@ CUDA_OBJS  := $(CUDA_C:%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.cu.
 CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if $(CUDNN_VER),-lcudnn) $(if $(NCCL_VER),-lnccl) \
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
-SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror)
+SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
 SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_CUDNN -DEXCON_NCCL $(SAN)
 SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDNN_SRCS:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) \
               $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
@@ -253,10 +262,13 @@ $(BUILD)/cuda/flags: FORCE
 $(BUILD)/simt/flags: FORCE
 	@mkdir -p $(@D); echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' | cmp -s - $@ || echo '$(CXX) $(CC) $(SIMT_FLAGS) $(SIMT_WARN)' >$@
 
+# What ptxas says of each kernel is kept for ptxas-report; the rest, warnings and errors, is shown.
+PTXAS_SAYS := ^ptxas info +: (Compiling entry|Function prop|Used [0-9]|Compile time|[0-9]+ bytes gmem)|^ +[0-9]+ bytes stack frame
 $(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  NVCC $<')
-	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2>$(@:.o=.log); code=$$?; \
+	  grep -vE '$(PTXAS_SAYS)' $(@:.o=.log) >&2; exit $$code
 
 $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 	@mkdir -p $(@D)
@@ -266,6 +278,10 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 $(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
+
+ptxas-report: $(CUDA_LIB)
+	@$(if $(CUDA_WHY),echo 'excon: no report without CUDA: $(CUDA_WHY)' >&2; exit 66,$(PYTHON) scripts/ptxas_report.py \
+	  --hot scripts/hot_kernels.txt --json $(BUILD)/ptxas.json $(foreach f,$(CUDA_CU),$(f)=$(BUILD)/cuda/$(f).log))
 
 $(BUILD)/simt/%.cu.o: %.cu $(BUILD)/simt/flags
 	@mkdir -p $(@D)
@@ -298,7 +314,7 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
 
-$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint: | $(BUILD)/tests/faults/fail_io.so
+$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
 -include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

@@ -5,6 +5,7 @@
 
 #include "comm/internal.h"
 #include "comm/watchdog.h"
+#include "kernels/ops.h"
 
 static MPI_Datatype datatype(DType type) {
     switch (type) {
@@ -100,12 +101,19 @@ static void broadcast_mpi(Comm *comm, void *buffer, size_t bytes, int root) {
     comm_host_broadcast(comm, buffer, bytes, root);
 }
 
+/* Every operation has finished when it returns, and nothing computes meanwhile. */
+static void settle_mpi(Comm *comm) {
+    comm->device->ops->sync(comm->device);
+}
+
 const Collectives collectives_mpi_host = {
     .name = "MPI on host buffers",
+    .recordable = 1, /* the CPU records nothing */
     .all_gather = all_gather_mpi,
     .all_reduce = all_reduce_mpi,
     .reduce_start = reduce_start_mpi,
     .reduce_poll = reduce_poll_mpi,
     .reduce_wait = reduce_wait_mpi,
     .broadcast = broadcast_mpi,
+    .settle = settle_mpi,
 };

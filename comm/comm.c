@@ -1,4 +1,4 @@
-/* MPI launch, control messages and the choice of collectives. */
+/* MPI launch and control messages. */
 #include "comm/comm.h"
 
 #include <mpi.h>
@@ -86,15 +86,6 @@ void comm_abort(Comm *comm, Status code) {
     if (started && !done)
         MPI_Abort(MPI_COMM_WORLD, (int)code);
     _exit((int)code);
-}
-
-Status comm_attach(Comm *comm, Device *device, Error *err) {
-    comm->device = device;
-    if (device->kind == DEVICE_CPU) {
-        comm->collectives = &collectives_mpi_host;
-        return STATUS_OK;
-    }
-    return error_set(err, STATUS_SYSTEM, "no collectives for device kind %d in this build", (int)device->kind);
 }
 
 void comm_host_gather_i64(Comm *comm, const int64_t *mine, int n, int64_t *all) {

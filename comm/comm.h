@@ -1,8 +1,12 @@
 /* Ranks and collectives: who this process is, and one table of operations among all of them.
  *
- * MPI launches and carries control messages; the table moves tensors: MPI on host buffers for CPU devices, NCCL on
- * device buffers for CUDA. World size 1 takes the same path. Sums over ranks are done in an order fixed by the rank
- * count, so that a rerun gives the same bits. A failing collective ends the whole job (comm_abort). */
+ * MPI launches and carries control messages; the table moves tensors: MPI on host buffers for CPU devices; for CUDA
+ * NCCL on device buffers, or MPI through pinned host memory. World size 1 takes the same path. Sums over ranks are done
+ * in an order fixed by the rank count, so that a rerun gives the same bits. A failing collective ends the whole job.
+ *
+ * All operations take device pointers and stand in the order of the device's stream, as if each were one more operator:
+ * they see what was queued before them, and what is queued after them sees their results. Whether the host waits in
+ * them is the table's affair. Every rank calls the same ones in the same order. */
 #ifndef EXCON_COMM_COMM_H
 #define EXCON_COMM_COMM_H
 
@@ -22,7 +26,10 @@ typedef struct CommRequest {
 
 typedef struct Collectives {
     const char *name; /* for the banner */
-    int recordable;   /* 1: operations may be part of a recorded stretch (graph_begin in kernels/ops.h) */
+    /* 1 when the operations up to broadcast may stand in a stretch that ops->graph_begin records. A reduction is then
+     * started and waited for on the same side of the stretch's begin and end. All ranks record such a stretch together
+     * and replay it together (NCCL wants it so): its keys come from what all ranks know alike. */
+    int recordable;
     /* recv = concatenation in rank order; rank r contributes counts[r] elements of element_bytes. In place when send is
      * its own slot of recv. counts [size] on the host. */
     void (*all_gather)(Comm *, const void *send, const int64_t *counts, size_t element_bytes, void *recv);
@@ -33,7 +40,24 @@ typedef struct Collectives {
     void (*reduce_poll)(Comm *, CommRequest *request);
     void (*reduce_wait)(Comm *, CommRequest *request);
     void (*broadcast)(Comm *, void *buffer, size_t bytes, int root);
+    /* Waits for the device as ops->sync does, and meanwhile looks out for ranks that have failed. For the waits that
+     * all ranks make at the same places; others use ops->sync. */
+    void (*settle)(Comm *);
+    /* Undoes comm_attach; NULL: nothing to do. */
+    void (*detach)(Comm *);
 } Collectives;
+
+/* How tensors of CUDA devices travel between ranks. */
+typedef enum CommTransport {
+    TRANSPORT_AUTO, /* NCCL where the backend's library has it, else MPI */
+    TRANSPORT_NCCL,
+    TRANSPORT_MPI /* through pinned host memory; ranks may share a device */
+} CommTransport;
+
+typedef struct CommOptions {
+    CommTransport transport;
+    double connect_seconds; /* NCCL gives up connecting the ranks after so long */
+} CommOptions;
 
 struct Comm {
     int rank, size, local_rank, local_size;
@@ -44,7 +68,7 @@ struct Comm {
     int rebound;                    /* 1 when the launcher's one-core binding was widened to this rank's share */
     double seconds;                 /* spent waiting in collectives since the last reset (reset by the reader) */
     struct Watchdog *watchdog;      /* told of every wait; NULL: off (comm/watchdog.h) */
-    void *impl;
+    void *impl;                     /* owned by the collectives */
 };
 
 /* MPI_Init and the questions above. Without mpirun: a world of one. Also decides the CPU threads of this rank:
@@ -52,8 +76,13 @@ struct Comm {
 Status comm_init(Comm *comm, Error *err);
 void comm_finalize(Comm *comm);
 
-/* Chooses the collectives for `device`. */
-Status comm_attach(Comm *comm, Device *device, Error *err);
+/* Chooses the collectives for `device` and connects the ranks; collective, all ranks return the same status. When NCCL
+ * has begun to connect and fails, the job ends here (exit status 71): half-made connections cannot be undone safely. */
+Status comm_attach(Comm *comm, Device *device, const CommOptions *options, Error *err);
+
+/* Waits for the device and frees what comm_attach made; before device_close. Collective after comm_attach succeeded;
+ * does nothing otherwise. */
+void comm_detach(Comm *comm);
 
 /* Ends every rank with `code` as mpirun's exit status. Never returns. */
 void comm_abort(Comm *comm, Status code) __attribute__((noreturn));

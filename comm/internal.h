@@ -9,6 +9,9 @@
 
 extern const Collectives collectives_mpi_host;
 
+/* MPI through pinned host memory, for devices whose memory MPI cannot see. `name` is a literal. */
+Status staged_attach(Comm *comm, const char *name, Error *err);
+
 void comm_check(Comm *comm, int code, const char *expression, const char *file, int line);
 #define MPI_CHECK(comm, expression) comm_check((comm), (expression), #expression, __FILE__, __LINE__)
 

@@ -30,6 +30,7 @@ typedef enum DeviceKind { DEVICE_CPU = 0, DEVICE_CUDA = 1 } DeviceKind;
 struct Ops;
 
 enum { DEVICE_STAMPS = 16 }; /* moments ops->stamp tells apart */
+enum { DEVICE_UPLOADS = 4 }; /* slots of ops->upload_start */
 
 typedef struct Device {
     const struct Ops *ops;
@@ -43,6 +44,7 @@ typedef struct Device {
     void *fatal_ctx;
     void *impl;     /* owned by the backend */
     void *library;  /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
+    int fast_conv;  /* 1: the backend has something faster for convolutions than im2col and GEMM */
     int plain_conv; /* 1: convolutions as im2col and GEMM even where the backend has something faster, for cross-checks;
                        read by conv_create */
 } Device;

@@ -46,6 +46,21 @@ typedef struct Ops {
     void (*host_release)(Device *, void *pointer, size_t bytes);
     void (*close)(Device *);
 
+    /* ---- copies in that overlap the work --------------------------------------------------------------------------
+     */
+    /* A slot, in [0, DEVICE_UPLOADS), names what is copied in together. Its copies run beside the stream's work:
+     *   start    copies from host_alloc's memory into dst, after the work before the slot's last release; one or more
+     *   wait     work issued from now on comes after the slot's copies
+     *   release  work issued so far was the last to use the slot's destinations: later copies come after it. Needed
+     *            after alloc too, which zeroes in the order of the stream
+     *   finish   the host waits for the slot's copies: their sources may be changed
+     * Users of one slot may wait longer than they must, never shorter. Not within a recorded stretch. CPU: start
+     * copies, the others have nothing to do. */
+    void (*upload_start)(Device *, int slot, void *dst, const void *host_src, size_t bytes);
+    void (*upload_wait)(Device *, int slot);
+    void (*upload_release)(Device *, int slot);
+    void (*upload_finish)(Device *, int slot);
+
     /* ---- time and graphs ----------------------------------------------------------------------------------------- */
     /* Marks a moment in the device's order of work; and the seconds between two marks, valid after sync. A slot is in
      * [0, DEVICE_STAMPS). */
@@ -97,7 +112,7 @@ typedef struct Ops {
     void (*norm_from_running)(Device *, int C, float eps, const float *running_mean, const float *running_var,
                               const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
                               float *shift);
-    /* y = relu?(x*scale + shift (+ residual)); residual may be NULL. */
+    /* y = relu?(x*scale + shift (+ residual)); residual may be NULL. y may be x or residual. */
     void (*norm_apply)(Device *, int64_t M, int C, DType, const void *x, const float *scale, const float *shift,
                        const void *residual, int relu, void *y);
     /* First backward pass. g = dy (+ dy2); dz = relu ? g*(y > 0) : g, written over dy; sums [2C] f64 =

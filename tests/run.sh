@@ -38,7 +38,7 @@ programs() {
         *) echo "cpu $source" ;;
         esac
     done
-    grep -lE 'device_fixture|support/probe' tests/*/test_*.c | while IFS= read -r source; do
+    grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/*/test_*.c | while IFS= read -r source; do
         case $source in
         tests/simt/*) ;;
         *) echo "$cuda $BUILD/${source%.c}" ;;

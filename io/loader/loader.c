@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "io/loader/row_store.h"
+#include "kernels/ops.h"
 
 typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
 
@@ -21,6 +22,7 @@ typedef struct Slot {
     uint8_t *images, *masks;
     int32_t *labels;
     int64_t *ids;
+    int32_t *index;
     int16_t *boxes;
     Status status;
     Error error;
@@ -29,8 +31,9 @@ typedef struct Slot {
 struct Loader {
     LoaderConfig config;
     int64_t batches, image_bytes, mask_bytes;
-    RowStore *store;
-    int64_t *order; /* [n] */
+    int64_t max_rows; /* of a slot */
+    RowStore *store;  /* NULL in ids mode */
+    int64_t *order;   /* [n] */
     Slot *slots;
     int slot_count;
     pthread_t thread;
@@ -73,11 +76,16 @@ static void leave_reading(Loader *loader) {
 
 /* Fills row r of the slot; 0 when the batch is no longer wanted. */
 static int fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t generation) {
+    const LoaderConfig *config = &loader->config;
+    slot->ids[r] = id;
+    slot->labels[r] = config->dataset->labels[config->split][id];
+    if (config->mode == LOADER_IDS) {
+        slot->index[r] = (int32_t)order_find(config->layout.ids, config->layout.n, id);
+        return 1;
+    }
     uint8_t *image = slot->images + r * loader->image_bytes;
     int16_t *box = slot->boxes ? slot->boxes + r * 4 : NULL;
     uint8_t *mask = slot->masks ? slot->masks + r * loader->mask_bytes : NULL;
-    slot->ids[r] = id;
-    slot->labels[r] = loader->config.dataset->labels[loader->config.split][id];
     if (row_store_get(loader->store, id, image, box, mask))
         return 1;
     if (!enter_reading(loader, generation))
@@ -104,6 +112,7 @@ static int fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t genera
                           .images = slot->images,
                           .labels = slot->labels,
                           .ids = slot->ids,
+                          .index = slot->index,
                           .boxes = slot->boxes,
                           .masks = slot->masks,
                           .slot = (int)(slot - loader->slots)};
@@ -168,6 +177,8 @@ static Status check_config(const LoaderConfig *config, Error *err) {
         config->prefetch < 1)
         return error_set(err, STATUS_INTERNAL, "loader: batch %lld, rank %d of %d, prefetch %d",
                          (long long)config->batch, config->rank, config->size, config->prefetch);
+    if (config->mode == LOADER_IDS && (config->want_masks || config->layout.n > INT32_MAX))
+        return error_set(err, STATUS_INTERNAL, "loader: ids mode gives no masks, and positions are 32-bit numbers");
     for (int64_t i = 0; i < config->layout.n; i++)
         if (config->layout.ids[i] < (i > 0 ? config->layout.ids[i - 1] + 1 : 0) ||
             config->layout.ids[i] >= config->dataset->count[config->split])
@@ -175,27 +186,74 @@ static Status check_config(const LoaderConfig *config, Error *err) {
     return STATUS_OK;
 }
 
+typedef struct Part {
+    void **at;
+    size_t bytes; /* 0: not in this mode */
+} Part;
+
+enum { SLOT_PARTS = 6 };
+
+static void slot_parts(const Loader *loader, Slot *slot, Part parts[SLOT_PARTS]) {
+    const LoaderConfig *config = &loader->config;
+    const size_t rows = (size_t)loader->max_rows, ids_only = config->mode == LOADER_IDS,
+                 masks = config->want_masks != 0;
+    const Part all[SLOT_PARTS] = {
+        {(void **)&slot->images, ids_only ? 0 : rows * (size_t)loader->image_bytes},
+        {(void **)&slot->labels, rows * sizeof *slot->labels},
+        {(void **)&slot->ids, rows * sizeof *slot->ids},
+        {(void **)&slot->index, ids_only ? rows * sizeof *slot->index : 0},
+        {(void **)&slot->boxes, masks ? rows * 4 * sizeof *slot->boxes : 0},
+        {(void **)&slot->masks, masks ? rows * (size_t)loader->mask_bytes : 0},
+    };
+    memcpy(parts, all, sizeof all);
+}
+
+static Status take(const Loader *loader, const Part *part, Error *err) {
+    Device *device = loader->config.device;
+    if (part->bytes == 0)
+        return STATUS_OK;
+    if (device)
+        return device->ops->host_alloc(device, part->bytes, part->at, err);
+    *part->at = malloc(part->bytes);
+    return *part->at ? STATUS_OK
+                     : error_set(err, STATUS_SYSTEM, "out of memory for %d batches of %lld rows", loader->slot_count,
+                                 (long long)loader->max_rows);
+}
+
+static void give_back(const Loader *loader, const Part *part) {
+    Device *device = loader->config.device;
+    if (device && *part->at)
+        device->ops->host_release(device, *part->at, part->bytes);
+    else
+        free(*part->at);
+}
+
 static Status allocate(Loader *loader, Error *err) {
     const LoaderConfig *config = &loader->config;
     int64_t first, rows;
     order_share(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
-    const size_t count = (size_t)(rows > 0 ? rows : 1);
+    loader->max_rows = rows > 0 ? rows : 1;
     loader->slot_count = config->prefetch + 1;
     loader->order = malloc(((size_t)config->layout.n + 1) * sizeof *loader->order);
     loader->slots = calloc((size_t)loader->slot_count, sizeof *loader->slots);
-    int good = loader->order && loader->slots;
-    for (int s = 0; good && s < loader->slot_count; s++) {
-        Slot *slot = &loader->slots[s];
-        slot->images = malloc(count * (size_t)loader->image_bytes);
-        slot->labels = malloc(count * sizeof *slot->labels);
-        slot->ids = malloc(count * sizeof *slot->ids);
-        slot->boxes = config->want_masks ? malloc(count * 4 * sizeof *slot->boxes) : NULL;
-        slot->masks = config->want_masks ? malloc(count * (size_t)loader->mask_bytes) : NULL;
-        good = slot->images && slot->labels && slot->ids && (!config->want_masks || (slot->boxes && slot->masks));
+    if (!loader->order || !loader->slots)
+        return error_set(err, STATUS_SYSTEM, "out of memory for the order of %lld samples",
+                         (long long)config->layout.n);
+    for (int s = 0; s < loader->slot_count; s++) {
+        Part parts[SLOT_PARTS];
+        slot_parts(loader, &loader->slots[s], parts);
+        for (int p = 0; p < SLOT_PARTS; p++)
+            RETURN_IF(take(loader, &parts[p], err));
     }
-    return good ? STATUS_OK
-                : error_set(err, STATUS_SYSTEM, "out of memory for %d batches of %lld rows", loader->slot_count,
-                            (long long)rows);
+    return STATUS_OK;
+}
+
+static Status open_store(Loader *loader, Error *err) {
+    const LoaderConfig *config = &loader->config;
+    if (config->mode == LOADER_IDS)
+        return STATUS_OK;
+    return row_store_open(&loader->store, config->dataset, config->split, config->layout.ids, config->layout.n,
+                          config->mode == LOADER_MEMORY, config->cache_bytes, config->want_masks, err);
 }
 
 Status loader_open(Loader **out, const LoaderConfig *config, Error *err) {
@@ -213,8 +271,7 @@ Status loader_open(Loader **out, const LoaderConfig *config, Error *err) {
     pthread_cond_init(&loader->ready, NULL);
     Status status = allocate(loader, err);
     if (status == STATUS_OK)
-        status = row_store_open(&loader->store, config->dataset, config->split, config->layout.ids, config->layout.n,
-                                config->mode == LOADER_MEMORY, config->cache_bytes, config->want_masks, err);
+        status = open_store(loader, err);
     if (status == STATUS_OK) {
         loader->thread_started = pthread_create(&loader->thread, NULL, run, loader) == 0;
         if (!loader->thread_started)
@@ -304,6 +361,15 @@ Status loader_next(Loader *loader, Batch *batch, int *done, Error *err) {
     return status;
 }
 
+int loader_ready(Loader *loader) {
+    int held;
+    pthread_mutex_lock(&loader->lock);
+    const Slot *slot = loader->generation > 0 ? find_next(loader, &held) : NULL;
+    const int ready = slot && slot->status == STATUS_OK;
+    pthread_mutex_unlock(&loader->lock);
+    return ready;
+}
+
 void loader_release(Loader *loader, const Batch *batch) {
     if (batch->slot < 0 || batch->slot >= loader->slot_count)
         return;
@@ -338,11 +404,27 @@ double loader_wait_seconds(Loader *loader) {
 }
 
 int64_t loader_memory_bytes(const Loader *loader) {
+    Slot any;
+    Part parts[SLOT_PARTS];
+    size_t slot_bytes = 0;
+    slot_parts(loader, &any, parts);
+    for (int p = 0; p < SLOT_PARTS; p++)
+        slot_bytes += parts[p].bytes;
+    return loader->slot_count * (int64_t)slot_bytes + loader->config.layout.n * 8 +
+           (loader->store ? row_store_bytes(loader->store) : 0);
+}
+
+void loader_cache(const Loader *loader, LoaderCache *cache) {
     const LoaderConfig *config = &loader->config;
-    int64_t first, rows;
-    order_share(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
-    const int64_t row = loader->image_bytes + 12 + (config->want_masks ? loader->mask_bytes + 8 : 0);
-    return loader->slot_count * rows * row + config->layout.n * 8 + row_store_bytes(loader->store);
+    const int64_t chunks = row_store_chunks(loader->store), chunk_rows = row_store_chunk_rows(loader->store);
+    const int64_t row = loader->image_bytes + (config->want_masks ? loader->mask_bytes + 8 : 0);
+    *cache = (LoaderCache){
+        .chunk_bytes = chunk_rows * row, .window_chunks = 1, .cached_chunks = row_store_places(loader->store)};
+    if (!config->shuffle || config->mode == LOADER_MEMORY)
+        return;
+    const int64_t block = config->layout.block > 0 ? config->layout.block : 1;
+    const int64_t wanted = (config->layout.window * block + chunk_rows - 1) / chunk_rows;
+    cache->window_chunks = config->layout.window < 1 || wanted > chunks ? chunks : wanted;
 }
 
 void loader_close(Loader *loader) {
@@ -356,11 +438,10 @@ void loader_close(Loader *loader) {
         pthread_join(loader->thread, NULL);
     row_store_close(loader->store);
     for (int s = 0; loader->slots && s < loader->slot_count; s++) {
-        free(loader->slots[s].images);
-        free(loader->slots[s].labels);
-        free(loader->slots[s].ids);
-        free(loader->slots[s].boxes);
-        free(loader->slots[s].masks);
+        Part parts[SLOT_PARTS];
+        slot_parts(loader, &loader->slots[s], parts);
+        for (int p = 0; p < SLOT_PARTS; p++)
+            give_back(loader, &parts[p]);
     }
     free(loader->slots);
     free(loader->order);

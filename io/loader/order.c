@@ -66,3 +66,15 @@ void order_share(int64_t total, int rank, int size, int64_t *first, int64_t *cou
     *count = base + (rank < extra);
     *first = base * rank + (rank < extra ? rank : extra);
 }
+
+int64_t order_find(const int64_t *ids, int64_t n, int64_t id) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (ids[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}

@@ -24,6 +24,9 @@ typedef struct OrderLayout {
  * per block), nothing else fails. */
 Status order_fill(const OrderLayout *layout, uint64_t seed, uint32_t epoch, int shuffle, int64_t *order);
 
+/* Index of the first of ids [n], ascending, that is >= id; n when there is none. */
+int64_t order_find(const int64_t *ids, int64_t n, int64_t id);
+
 /* Fisher-Yates on items [n], n < 2^32, drawing from `reader`. */
 void order_shuffle(PhiloxReader *reader, int64_t *items, int64_t n);
 

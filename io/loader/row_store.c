@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "io/dataset/shard.h"
+#include "io/loader/order.h"
 
 enum { MAX_READERS = 16 };
 
@@ -67,19 +68,6 @@ static Location locate(const RowStore *store, int64_t id) {
     return at;
 }
 
-/* Index of the first selected id >= id. */
-static int64_t rank_of(const RowStore *store, int64_t id) {
-    int64_t low = 0, high = store->n;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        if (store->ids[middle] < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static int64_t row_bytes(const RowStore *store) {
     return store->image_bytes + (store->want_masks ? store->mask_bytes + 4 * (int64_t)sizeof(int16_t) : 0);
 }
@@ -92,8 +80,8 @@ static Status rows_new(const RowStore *store, int64_t n, Rows *rows, Error *err)
     if (rows->images && (!store->want_masks || (rows->masks && rows->boxes)))
         return STATUS_OK;
     return error_set(err, STATUS_SYSTEM,
-                     "out of memory for %lld images (%lld MB); use data.mode stream or a smaller cache", (long long)n,
-                     (long long)(n * row_bytes(store) >> 20));
+                     "out of memory for %lld images (%lld MB); use data.loader: stream, or a smaller data.memory_mb",
+                     (long long)n, (long long)(n * row_bytes(store) >> 20));
 }
 
 static void rows_free(Rows *rows) {
@@ -176,7 +164,8 @@ int row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, uin
         return 0;
     Place *place = &store->places[p];
     place->used = ++store->clock;
-    rows_copy(store, &place->rows, store->in_memory ? rank_of(store, id) : at.row - at.chunk_first, image, box, mask);
+    rows_copy(store, &place->rows, store->in_memory ? order_find(store->ids, store->n, id) : at.row - at.chunk_first,
+              image, box, mask);
     return 1;
 }
 
@@ -208,7 +197,8 @@ static Status load_into_memory(RowStore *store, const ShardReader *reader, const
     RETURN_IF(shard_reader_read(reader, at->chunk_first, at->chunk_length, scratch->images, scratch->boxes,
                                 scratch->masks, err));
     const int64_t first = reader->info->first + at->chunk_first;
-    for (int64_t i = rank_of(store, first); i < store->n && store->ids[i] < first + at->chunk_length; i++)
+    for (int64_t i = order_find(store->ids, store->n, first); i < store->n && store->ids[i] < first + at->chunk_length;
+         i++)
         rows_copy(store, scratch, store->ids[i] - first, all->images + i * store->image_bytes,
                   all->boxes ? all->boxes + i * 4 : NULL, all->masks ? all->masks + i * store->mask_bytes : NULL);
     store->place_of[at->chunk] = 0;
@@ -247,6 +237,18 @@ Status row_store_load(RowStore *store, int64_t id, Error *err) {
 int64_t row_store_bytes(const RowStore *store) {
     const int64_t rows = store->in_memory ? store->n + store->chunk_rows : store->place_count * store->chunk_rows;
     return rows * row_bytes(store);
+}
+
+int64_t row_store_places(const RowStore *store) {
+    return store->place_count;
+}
+
+int64_t row_store_chunks(const RowStore *store) {
+    return store->first_chunk[store->dataset->shard_count[store->split]];
+}
+
+int64_t row_store_chunk_rows(const RowStore *store) {
+    return store->chunk_rows;
 }
 
 void row_store_close(RowStore *store) {

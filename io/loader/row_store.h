@@ -24,6 +24,11 @@ Status row_store_load(RowStore *store, int64_t id, Error *err);
 
 int64_t row_store_bytes(const RowStore *store);
 
+/* Stream mode: the chunks kept at a time (never more than there are), all chunks, and the rows of the longest. */
+int64_t row_store_places(const RowStore *store);
+int64_t row_store_chunks(const RowStore *store);
+int64_t row_store_chunk_rows(const RowStore *store);
+
 void row_store_close(RowStore *store);
 
 #endif

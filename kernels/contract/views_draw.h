@@ -62,6 +62,24 @@ PHILOX_FN void views_draw_crop(const ViewSpec *spec, PhiloxReader *words, uint32
     views_central_crop(spec, H, W, crop);
 }
 
+/* Grey, whether there is jitter, its order and its factors, from their words. */
+PHILOX_FN void views_draw_colours(const ViewSpec *spec, const uint32_t word[12], ViewParams *out) {
+    out->grey = philox_uniform(word[9]) < spec->grey_probability;
+    out->jittered = philox_uniform(word[1]) < spec->jitter_probability;
+    if (!out->jittered)
+        return;
+    for (int last = 3; last > 0; last--) {
+        int pick = (int)(((uint64_t)word[5 - last] * (uint64_t)(last + 1)) >> 32);
+        int32_t kept = out->order[last];
+        out->order[last] = out->order[pick];
+        out->order[pick] = kept;
+    }
+    out->jitter[0] = views_factor(spec->brightness, word[5]);
+    out->jitter[1] = views_factor(spec->contrast, word[6]);
+    out->jitter[2] = views_factor(spec->saturation, word[7]);
+    out->jitter[3] = (float)views_between(-(double)spec->hue, (double)spec->hue, word[8]);
+}
+
 /* Fills `out` for sample `id` of H x W pixels. Without jitter the order is 0..3 and the factors are neutral (1, 1, 1,
  * 0); VIEW_STANDARD is the identity; VIEW_CROP_FLIP draws the crop and the flip only. */
 PHILOX_FN void views_draw(const ViewSpec *spec, int64_t id, int H, int W, ViewParams *out) {
@@ -80,25 +98,10 @@ PHILOX_FN void views_draw(const ViewSpec *spec, int64_t id, int H, int W, ViewPa
     uint32_t word[12];
     for (int k = 0; k < 12; k++)
         word[k] = philox_next(&words);
-    views_draw_crop(spec, &words, word[10], word[11], H, W, out->crop);
     out->flip = philox_uniform(word[0]) < spec->flip_probability;
-    if (spec->kind == VIEW_CROP_FLIP)
-        return;
-
-    out->grey = philox_uniform(word[9]) < spec->grey_probability;
-    out->jittered = philox_uniform(word[1]) < spec->jitter_probability;
-    if (!out->jittered)
-        return;
-    for (int last = 3; last > 0; last--) {
-        int pick = (int)(((uint64_t)word[5 - last] * (uint64_t)(last + 1)) >> 32);
-        int32_t kept = out->order[last];
-        out->order[last] = out->order[pick];
-        out->order[pick] = kept;
-    }
-    out->jitter[0] = views_factor(spec->brightness, word[5]);
-    out->jitter[1] = views_factor(spec->contrast, word[6]);
-    out->jitter[2] = views_factor(spec->saturation, word[7]);
-    out->jitter[3] = (float)views_between(-(double)spec->hue, (double)spec->hue, word[8]);
+    if (spec->kind == VIEW_RANDOM)
+        views_draw_colours(spec, word, out);
+    views_draw_crop(spec, &words, word[10], word[11], H, W, out->crop);
 }
 
 #endif

@@ -20,6 +20,12 @@ Status host_alloc_cpu(Device *, size_t bytes, void **out, Error *);
 void host_release_cpu(Device *, void *pointer, size_t bytes);
 void close_cpu(Device *);
 
+/* ---- copies in that overlap the work ---- */
+void upload_start_cpu(Device *, int slot, void *dst, const void *host_src, size_t bytes);
+void upload_wait_cpu(Device *, int slot);
+void upload_release_cpu(Device *, int slot);
+void upload_finish_cpu(Device *, int slot);
+
 /* ---- time and graphs ---- */
 void stamp_cpu(Device *, int slot);
 double stamp_seconds_cpu(Device *, int from, int to);

@@ -110,6 +110,26 @@ void host_release_cpu(Device *device, void *pointer, size_t bytes) {
     free(pointer);
 }
 
+void upload_start_cpu(Device *device, int slot, void *dst, const void *host_src, size_t bytes) {
+    (void)slot;
+    copy_cpu(device, dst, host_src, bytes);
+}
+
+void upload_wait_cpu(Device *device, int slot) {
+    (void)device;
+    (void)slot;
+}
+
+void upload_release_cpu(Device *device, int slot) {
+    (void)device;
+    (void)slot;
+}
+
+void upload_finish_cpu(Device *device, int slot) {
+    (void)device;
+    (void)slot;
+}
+
 void stamp_cpu(Device *device, int slot) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

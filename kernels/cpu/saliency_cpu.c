@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/contract/upsample.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/lanes.h"
@@ -87,27 +88,17 @@ void saliency_channel_sum_cpu(Device *device, int64_t N, int HW, int C, DType ty
     }
 }
 
-/* Source coordinate of an output position: half-pixel centres, clamped below at 0. */
-static inline float source_at(int index, float ratio) {
-    float at = ((float)index + 0.5f) * ratio - 0.5f;
-    return at > 0.0f ? at : 0.0f;
-}
-
 static void upsample_map(int h, int w, int H, int W, const float *restrict cam, float *restrict up) {
     float ratio_y = (float)h / (float)H, ratio_x = (float)w / (float)W;
     for (int y = 0; y < H; y++) {
-        float at_y = source_at(y, ratio_y);
-        int y0 = (int)at_y < h - 1 ? (int)at_y : h - 1, y1 = y0 < h - 1 ? y0 + 1 : y0;
-        float share_y = at_y - (float)y0;
-        const float *restrict upper = cam + (int64_t)y0 * w, *restrict lower = cam + (int64_t)y1 * w;
+        UpsampleAt row = upsample_at(y, h, ratio_y);
+        const float *restrict upper = cam + (int64_t)row.first * w, *restrict lower = cam + (int64_t)row.second * w;
 #pragma omp simd
         for (int x = 0; x < W; x++) {
-            float at_x = source_at(x, ratio_x);
-            int x0 = (int)at_x < w - 1 ? (int)at_x : w - 1, x1 = x0 < w - 1 ? x0 + 1 : x0;
-            float share_x = at_x - (float)x0;
-            float top = (1.0f - share_x) * upper[x0] + share_x * upper[x1];
-            float bottom = (1.0f - share_x) * lower[x0] + share_x * lower[x1];
-            up[(int64_t)y * W + x] = (1.0f - share_y) * top + share_y * bottom;
+            UpsampleAt column = upsample_at(x, w, ratio_x);
+            float top = upsample_mix(upper[column.first], upper[column.second], column.share);
+            float bottom = upsample_mix(lower[column.first], lower[column.second], column.share);
+            up[(int64_t)y * W + x] = upsample_mix(top, bottom, row.share);
         }
     }
 }

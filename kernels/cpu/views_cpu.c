@@ -4,13 +4,10 @@
  * colour operator is a plain loop over H*W pixels. Results depend on the sample and the spec alone, never on the batch
  * or the thread count. */
 #include "kernels/contract/views_draw.h"
+#include "kernels/contract/views_pixel.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/lanes.h"
-
-#define GREY_R 0.2989f
-#define GREY_G 0.587f
-#define GREY_B 0.114f
 
 enum { ALIGN_FLOATS = 16 };
 
@@ -49,26 +46,11 @@ static Canvas canvas_at(float *base, int H, int W) {
     return canvas;
 }
 
-/* Where output position `index` of `out` falls among `in` source positions: half-pixel centres, edges clamped. In
- * double: in float32 the weight would lose as many bits as the coordinate has before the point. */
-typedef struct Sample {
-    int32_t first, second;
-    float share; /* of the second */
-} Sample;
-
-static inline Sample sample_at(int index, int in, int out) {
-    double at = ((double)index + 0.5) * ((double)in / (double)out) - 0.5;
-    at = at > 0.0 ? at : 0.0;
-    int32_t first = (int32_t)at;
-    first = first < in - 1 ? first : in - 1;
-    return (Sample){first, first < in - 1 ? first + 1 : first, (float)(at - (double)first)};
-}
-
 static void plan_columns(const ViewParams *params, int W, Canvas *canvas) {
     for (int x = 0; x < W; x++) {
-        Sample s = sample_at(params->flip ? W - 1 - x : x, params->crop[3], W);
+        ViewSample s = views_sample(params->flip ? W - 1 - x : x, params->crop[3], W);
         canvas->left[x] = s.first;
-        canvas->right[x] = s.second;
+        canvas->right[x] = s.first + (s.first < params->crop[3] - 1);
         canvas->share[x] = s.share;
     }
 }
@@ -80,9 +62,9 @@ static void stretch_row(const uint8_t *image, const ViewParams *params, int W, i
     const uint8_t *row = image + ((int64_t)(params->crop[0] + y) * W + params->crop[1]) * 3;
     float *restrict r = canvas->source[0], *restrict g = canvas->source[1], *restrict b = canvas->source[2];
     for (int x = 0; x < w; x++) {
-        r[x] = (float)row[3 * x] * (1.0f / 255.0f);
-        g[x] = (float)row[3 * x + 1] * (1.0f / 255.0f);
-        b[x] = (float)row[3 * x + 2] * (1.0f / 255.0f);
+        r[x] = views_unit(row[3 * x]);
+        g[x] = views_unit(row[3 * x + 1]);
+        b[x] = views_unit(row[3 * x + 2]);
     }
     const int32_t *restrict left = canvas->left, *restrict right = canvas->right;
     const float *restrict share = canvas->share;
@@ -91,7 +73,7 @@ static void stretch_row(const uint8_t *image, const ViewParams *params, int W, i
         float *restrict line = out[c];
 #pragma omp simd
         for (int x = 0; x < W; x++)
-            line[x] = source[left[x]] + share[x] * (source[right[x]] - source[left[x]]);
+            line[x] = views_mix(source[left[x]], source[right[x]], share[x]);
     }
 }
 
@@ -108,7 +90,8 @@ static void resize_crop(const uint8_t *image, const ViewParams *params, int H, i
     plan_columns(params, W, canvas);
     int have_upper = -1, have_lower = -1;
     for (int y = 0; y < H; y++) {
-        Sample s = sample_at(y, params->crop[2], H);
+        const ViewSample s = views_sample(y, params->crop[2], H);
+        const int second = s.first + (s.first < params->crop[2] - 1);
         if (have_upper != s.first && have_lower == s.first) {
             swap_rows(canvas);
             have_upper = s.first;
@@ -118,34 +101,25 @@ static void resize_crop(const uint8_t *image, const ViewParams *params, int H, i
             stretch_row(image, params, W, s.first, canvas, canvas->upper);
             have_upper = s.first;
         }
-        if (have_lower != s.second) {
-            stretch_row(image, params, W, s.second, canvas, canvas->lower);
-            have_lower = s.second;
+        if (have_lower != second) {
+            stretch_row(image, params, W, second, canvas, canvas->lower);
+            have_lower = second;
         }
         for (int c = 0; c < 3; c++) {
             const float *restrict upper = canvas->upper[c], *restrict lower = canvas->lower[c];
             float *restrict out = canvas->plane[c] + (int64_t)y * W;
 #pragma omp simd
             for (int x = 0; x < W; x++)
-                out[x] = upper[x] + s.share * (lower[x] - upper[x]);
+                out[x] = views_mix(upper[x], lower[x], s.share);
         }
     }
-}
-
-static inline float clamp_unit(float value) {
-    value = value > 0.0f ? value : 0.0f;
-    return value < 1.0f ? value : 1.0f;
-}
-
-static inline float grey_of(float r, float g, float b) {
-    return GREY_R * r + GREY_G * g + GREY_B * b;
 }
 
 static void adjust_brightness(float *const plane[3], int64_t n, float factor) {
     for (int c = 0; c < 3; c++) {
         float *restrict p = plane[c];
         for (int64_t i = 0; i < n; i++)
-            p[i] = clamp_unit(factor * p[i]);
+            p[i] = views_brightness(p[i], factor);
     }
 }
 
@@ -154,57 +128,41 @@ static void adjust_contrast(float *const plane[3], int64_t n, float factor) {
     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++)
-        sum += (double)grey_of(r[i], g[i], b[i]);
+        sum += (double)views_grey(r[i], g[i], b[i]);
     float offset = (1.0f - factor) * (float)(sum / (double)n);
     for (int c = 0; c < 3; c++) {
         float *restrict p = plane[c];
         for (int64_t i = 0; i < n; i++)
-            p[i] = clamp_unit(factor * p[i] + offset);
+            p[i] = views_blend(p[i], factor, offset);
     }
 }
 
 static void adjust_saturation(float *const plane[3], int64_t n, float factor) {
     float *restrict r = plane[0], *restrict g = plane[1], *restrict b = plane[2];
     for (int64_t i = 0; i < n; i++) {
-        float offset = (1.0f - factor) * grey_of(r[i], g[i], b[i]);
-        r[i] = clamp_unit(factor * r[i] + offset);
-        g[i] = clamp_unit(factor * g[i] + offset);
-        b[i] = clamp_unit(factor * b[i] + offset);
+        float rgb[3] = {r[i], g[i], b[i]};
+        views_saturation(rgb, factor);
+        r[i] = rgb[0];
+        g[i] = rgb[1];
+        b[i] = rgb[2];
     }
 }
 
-/* Channel of the colour with hue `sextant` (modulo 6), maximum `high` and spread `chroma`; offset 5 gives red, 3 green,
- * 1 blue. This is the hexagonal HSV model: the channel falls from `high` by chroma over the sextants opposite to it. */
-static inline float hsv_channel(float sextant, float offset, float high, float chroma) {
-    float k = sextant + offset;
-    k -= 6.0f * floorf(k * (1.0f / 6.0f));
-    float fall = k < 4.0f - k ? k : 4.0f - k;
-    return clamp_unit(high - chroma * clamp_unit(fall));
-}
-
-/* Rotates hue by `turn` of a full circle, keeping value and saturation. */
 static void adjust_hue(float *const plane[3], int64_t n, float turn) {
-    float *restrict red = plane[0], *restrict green = plane[1], *restrict blue = plane[2];
+    float *restrict r = plane[0], *restrict g = plane[1], *restrict b = plane[2];
     for (int64_t i = 0; i < n; i++) {
-        float r = red[i], g = green[i], b = blue[i];
-        float high = r > g ? r : g, low = r > g ? g : r;
-        high = high > b ? high : b;
-        low = low < b ? low : b;
-        float chroma = high - low;
-        float inverse = 1.0f / (chroma > 0.0f ? chroma : 1.0f);
-        float from_red = (g - b) * inverse, from_green = 2.0f + (b - r) * inverse, from_blue = 4.0f + (r - g) * inverse;
-        float sextant = high == r ? from_red : high == g ? from_green : from_blue;
-        sextant += 6.0f * turn;
-        red[i] = hsv_channel(sextant, 5.0f, high, chroma);
-        green[i] = hsv_channel(sextant, 3.0f, high, chroma);
-        blue[i] = hsv_channel(sextant, 1.0f, high, chroma);
+        float rgb[3] = {r[i], g[i], b[i]};
+        views_hue(rgb, turn);
+        r[i] = rgb[0];
+        g[i] = rgb[1];
+        b[i] = rgb[2];
     }
 }
 
 static void make_grey(float *const plane[3], int64_t n) {
     float *restrict r = plane[0], *restrict g = plane[1], *restrict b = plane[2];
     for (int64_t i = 0; i < n; i++)
-        r[i] = g[i] = b[i] = grey_of(r[i], g[i], b[i]);
+        r[i] = g[i] = b[i] = views_grey(r[i], g[i], b[i]);
 }
 
 static void jitter_colours(const ViewParams *params, float *const plane[3], int64_t n) {

@@ -60,9 +60,19 @@ static __device__ __forceinline__ void pack_floats(const typename Pack<T, WIDE>:
         out[0] = element_load(elements);
 }
 
+/* One store of 16 bytes to global memory. nvcc takes assignments apart and now and then fails to join them again. */
+static __device__ __forceinline__ void vector_store(float *at, const float in[4]) {
+    __stwb(reinterpret_cast<float4 *>(at), make_float4(in[0], in[1], in[2], in[3]));
+}
+
+static __device__ __forceinline__ void vector_store(bf16 *at, const float in[8]) {
+    __stwb(reinterpret_cast<uint4 *>(at), make_uint4(bf16_bits(in[0], in[1]), bf16_bits(in[2], in[3]),
+                                                     bf16_bits(in[4], in[5]), bf16_bits(in[6], in[7])));
+}
+
 template <typename T, bool WIDE> static __device__ __forceinline__ void pack_store(T *at, const float *in) {
     if constexpr (WIDE)
-        lanes_store(at, in);
+        vector_store(at, in);
     else
         element_store(at, in[0]);
 }
@@ -135,9 +145,7 @@ static __device__ __forceinline__ ChannelWalk channel_walk(const Tiling &t) {
     return w;
 }
 
-template <int N> struct Rows {
-    static constexpr int COUNT = N;
-};
+template <int N> struct Rows { static constexpr int COUNT = N; };
 
 /* visit(Rows<n>, at) for every row of the walk, n = UNROLL of them at a time while there are so many: at, at + stride,
  * ... A visit loads its rows before it stores any, so that the loads overlap. */

@@ -24,6 +24,12 @@ Status host_alloc_cuda(Device *, size_t bytes, void **out, Error *);
 void host_release_cuda(Device *, void *pointer, size_t bytes);
 void close_cuda(Device *);
 
+/* ---- copies in that overlap the work ---- */
+void upload_start_cuda(Device *, int slot, void *dst, const void *host_src, size_t bytes);
+void upload_wait_cuda(Device *, int slot);
+void upload_release_cuda(Device *, int slot);
+void upload_finish_cuda(Device *, int slot);
+
 /* ---- time and graphs ---- */
 void stamp_cuda(Device *, int slot);
 double stamp_seconds_cuda(Device *, int from, int to);
@@ -94,6 +100,7 @@ void saliency_mask_cuda(Device *, int64_t N, int HW, const float *up, float thre
 void saliency_top_cuda(Device *, int64_t N, int HW, const float *up, int keep, float *mask);
 void saliency_apply_cuda(Device *, int64_t N, int HW, DType, const void *x, const float *mask, const float fill[3],
                          int invert, void *out);
+void saliency_soften_cuda(Device *, int64_t N, int HW, DType, const void *x, const float *up, void *out);
 
 /* ---- select ---- */
 void select_rows_cuda(Device *, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,

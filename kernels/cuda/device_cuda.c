@@ -63,6 +63,7 @@ static void close_device(CudaDevice *cuda) {
     for (int i = 0; i < DEVICE_STAMPS; i++)
         if (cuda->stamps[i])
             cudaEventDestroy(cuda->stamps[i]);
+    uploads_close(cuda);
     if (cuda->blas)
         cublasDestroy(cuda->blas);
     cudaFree(cuda->blas_workspace);
@@ -98,6 +99,10 @@ static Status open_device(Device *device, int index, Error *err) {
         code = make_stamps(cuda);
     }
     if (code == cudaSuccess) {
+        what = "cudaStreamCreate for uploads";
+        code = uploads_open(cuda);
+    }
+    if (code == cudaSuccess) {
         what = "cublasCreate";
         blas = cublasCreate(&cuda->blas);
     }
@@ -118,6 +123,9 @@ static Status open_device(Device *device, int index, Error *err) {
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+#ifdef EXCON_CUDNN
+    device->fast_conv = 1;
+#endif
     describe(device, &properties);
     return STATUS_OK;
 }

@@ -1,7 +1,8 @@
 /* What the CUDA backend's files share: the device's state, its stream and scratch memory, and checks. C and CUDA.
  *
- * Everything runs on one stream per device, in the order of the calls; the collectives have a stream of their own and
- * are ordered against this one by events (comm/nccl). Nothing here waits except copy_out and sync. */
+ * Everything runs on one stream per device, in the order of the calls; the collectives and uploads have streams of
+ * their own and are ordered against this one by events (comm/nccl, upload_cuda.c). Nothing here waits except copy_out,
+ * sync and upload_finish. */
 #ifndef EXCON_KERNELS_CUDA_INTERNAL_H
 #define EXCON_KERNELS_CUDA_INTERNAL_H
 
@@ -27,6 +28,8 @@ typedef struct CudaDevice {
     size_t scratch_bytes;
     cudaEvent_t stamps[DEVICE_STAMPS];
     struct CudaGraphs *graphs;
+    cudaStream_t copies; /* copies in beside `stream`, ordered against it by these events (upload_cuda.c) */
+    cudaEvent_t copied[DEVICE_UPLOADS], released[DEVICE_UPLOADS];
 } CudaDevice;
 
 static inline CudaDevice *cuda_of(const Device *device) {
@@ -40,6 +43,10 @@ static inline cudaStream_t cuda_stream(const Device *device) {
 /* The device's scratch, at least `bytes` long and 256-byte aligned; overwritten by the next operator. It grows at the
  * first call that needs more, which waits for the device; never during a capture. Ends the job when memory is out. */
 void *cuda_scratch(Device *device, size_t bytes);
+
+/* Make and destroy the stream and events of uploads; uploads_close undoes what of uploads_open was done. */
+cudaError_t uploads_open(CudaDevice *cuda);
+void uploads_close(CudaDevice *cuda);
 
 /* 1 while the device's stream is being captured. */
 int cuda_capturing(const Device *device);

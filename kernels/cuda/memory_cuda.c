@@ -25,11 +25,17 @@ Status alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
     return STATUS_OK;
 }
 
+/* Nothing that was issued uses any memory afterwards. */
+static void wait_for_all(Device *device) {
+    CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
+    CUDA_CHECK(device, cudaStreamSynchronize(cuda_of(device)->copies));
+}
+
 void release_cuda(Device *device, void *pointer, size_t bytes) {
     if (!pointer)
         return;
     device->bytes_now -= bytes;
-    CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
+    wait_for_all(device);
     CUDA_CHECK(device, cudaFree(pointer));
 }
 
@@ -76,7 +82,7 @@ void host_release_cuda(Device *device, void *pointer, size_t bytes) {
     (void)bytes;
     if (!pointer)
         return;
-    CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
+    wait_for_all(device);
     CUDA_CHECK(device, cudaFreeHost(pointer));
 }
 

@@ -9,7 +9,7 @@
  * finer, into several waves of blocks, which evens out multiprocessors of unequal speed. */
 enum { SHORTEST_RUN = 4, LONGEST_RUN = 128, LONGEST_PASS = 32 };
 
-/* Blocks a multiprocessor holds at once: 64 and 85 registers a thread. */
+/* Blocks a multiprocessor holds at once: threads have at most 64 and 80 registers. */
 enum { RESIDENT = 4, RESIDENT_BACKWARD = 3 };
 
 /* ---- partial sums ------------------------------------------------------------------------------------------------ */
@@ -188,11 +188,11 @@ void norm_fold_cuda(Device *device, int K, int64_t n, const float *w, const floa
 
 /* ---- apply ------------------------------------------------------------------------------------------------------- */
 
-/* y may be x or residual. */
+/* y = max(x a + b (+ residual), least); least is -infinity without ReLU. y may be x or residual. */
 template <typename T, bool WIDE, bool RESIDUAL>
 static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     apply_kernel(Tiling t, const T *x, const float *__restrict__ scale, const float *__restrict__ shift,
-                 const T *residual, int relu, T *y) {
+                 const T *residual, float least, T *y) {
     constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
     if (!w.active)
@@ -215,7 +215,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
                 v[i] = v[i] * a[i] + b[i];
                 if constexpr (RESIDUAL)
                     v[i] += add[i];
-                v[i] = relu && v[i] < 0.0f ? 0.0f : v[i];
+                v[i] = v[i] < least ? least : v[i]; /* NaN stays */
             }
             pack_store<T, WIDE>(y + at + (int64_t)r * w.stride, v);
         }
@@ -233,7 +233,8 @@ void norm_apply_cuda(Device *device, int64_t M, int C, DType type, const void *x
               WITH_FLAG(wide, WIDE,
                         WITH_FLAG(residual != NULL, RESIDUAL,
                                   CUDA_LAUNCH(device, (apply_kernel<T, WIDE, RESIDUAL>), tiling_blocks(&t), BLOCK, 0, t,
-                                              (const T *)x, scale, shift, (const T *)residual, relu, (T *)y))));
+                                              (const T *)x, scale, shift, (const T *)residual, relu ? 0.0f : -INFINITY,
+                                              (T *)y))));
 }
 
 /* ---- backward, first pass ---------------------------------------------------------------------------------------- */
@@ -334,7 +335,7 @@ void norm_backward_sums_cuda(Device *device, int64_t M, int C, DType type, void 
 
 /* dx = a dz (+ b (x - mean) + c), everything per channel gathered in a, b and c. dx may be dz. */
 template <typename T, bool WIDE, bool BATCH>
-static __global__ void __launch_bounds__(BLOCK, RESIDENT)
+static __global__ void __launch_bounds__(BLOCK, RESIDENT_BACKWARD)
     backward_apply_kernel(Tiling t, const T *dz, const T *x, const float *__restrict__ mean,
                           const float *__restrict__ invstd, const float *__restrict__ scale,
                           const double *__restrict__ sums, double per_count, T *dx) {
@@ -381,7 +382,7 @@ void norm_backward_apply_cuda(Device *device, int64_t M, int C, DType type, cons
         return;
     const bool wide = lanes_fit(type, C, dz) && lanes_fit(type, C, x) && lanes_fit(type, C, mean) &&
                       lanes_fit(type, C, invstd) && lanes_fit(type, C, scale) && lanes_fit(type, C, dx);
-    const Tiling t = tiling_of(device, M, C, pack_count(type, wide), RESIDENT, SHORTEST_RUN, LONGEST_PASS);
+    const Tiling t = tiling_of(device, M, C, pack_count(type, wide), RESIDENT_BACKWARD, SHORTEST_RUN, LONGEST_PASS);
     WITH_TYPE(type, T,
               WITH_FLAG(wide, WIDE,
                         WITH_FLAG(sums != NULL, BATCH,

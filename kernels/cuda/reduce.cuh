@@ -13,7 +13,7 @@ struct Sum {
     }
 };
 
-/* NaN loses against numbers, as in fmaxf. */
+/* Neither says anything of NaN: lanes may end with different results. Keep NaN out. */
 struct Max {
     template <typename T> static __device__ __forceinline__ T of(T a, T b) {
         return a > b ? a : b;

@@ -301,13 +301,13 @@ def change(before, after):
 def positives(groups):
     """[n,n] bool: j is another row of i's group; group -1 is none."""
     same = (groups[:, None] == groups[None, :]) & (groups[:, None] >= 0)
-    return same & ~torch.eye(len(groups), dtype=torch.bool)
+    return same & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
 
 
 def log_denominators(z, temperature):
     """(s, lse): similarities [n,n] and the log-sum-exp over all other rows [n]."""
     s = z @ z.T / temperature
-    others = s.masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
+    others = s.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
     return s, torch.logsumexp(others, dim=1)
 
 
@@ -338,9 +338,9 @@ def row_groups(labels, background, method, mode):
     """(groups, anchors) of the rows [view 1 | view 2 | background | background]; `labels` [N], `background` rows per copy.
     simclr groups by sample."""
     n = len(labels)
-    own = torch.arange(n) if method == "simclr" else labels
+    own = torch.arange(n, device=labels.device) if method == "simclr" else labels
     extra = int(labels.max()) + 1 if mode == "class" else -1
-    groups = torch.cat([own, own, torch.full((2 * background,), extra)])
+    groups = torch.cat([own, own, torch.full((2 * background,), extra, device=labels.device)])
     return groups, len(groups) if mode == "class" else 2 * n
 
 

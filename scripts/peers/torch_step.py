@@ -1,12 +1,15 @@
-"""Times one training step in PyTorch on the CPU, on synthetic views: the published code's way, or tuned.
+"""Times one training step in PyTorch on the CPU or a GPU, on synthetic views: the published code's way, or tuned.
 
 published: float32, NCHW; the explanation is three passes with batch statistics that record gradients although only the
   first needs any, maps and masks go through NumPy, selection is a loop over images; plain SGD.
 tuned: what a careful PyTorch user would write for the same method with running statistics in the explanation:
   channels_last, bf16 autocast, in-place ReLU, no host copies; the explanation runs on a copy of the net with batch norm
-  folded into bf16 weights, records gradients only behind the explained layer, and skips the pass on the original.
+  folded into bf16 weights, records gradients only behind the explained layer, and skips the pass on the original. On a
+  GPU also cudnn.benchmark, TF32 for what stays float32, and torch.compile of the networks (--compile auto: where it works
+  and the row count does not change from step to step, as it does with exconb).
 
-Prints one JSON object: way, method, model, size, batch, threads, seconds (median of steps), images_per_s, peak_mb."""
+Prints one JSON object: way, method, model, size, batch, threads, device, torch, compiled, seconds (median of steps),
+images_per_s, peak_mb (of the process), device_mb (PyTorch's largest allocation on the GPU), loss."""
 
 import argparse
 import copy
@@ -49,7 +52,7 @@ class Published:
         up = up / (up.max(axis=(1, 2), keepdims=True) + 1e-8)
         hidden = np.repeat((up <= 0.5)[:, None], 3, axis=1)
         source = images.cpu().numpy()
-        return torch.from_numpy(np.where(hidden, np.zeros_like(source), source))
+        return torch.from_numpy(np.where(hidden, np.zeros_like(source), source)).to(images.device)
 
     def select(self, images, second, backup, labels):
         masked = self.masked(images, labels)
@@ -64,7 +67,7 @@ class Published:
             if self.method == "exconb":
                 first = torch.cat([first, masked[i : i + 1]])
                 second = torch.cat([second, masked[i : i + 1]])
-                group = torch.cat([group, torch.tensor([CLASSES])])
+                group = torch.cat([group, torch.tensor([CLASSES], device=group.device)])
         return first, second, group
 
     def step(self, batch):
@@ -98,7 +101,8 @@ class Folded:
         layers = list(zip(source.named_children(), copied.children()))
         for ((_, conv), conv_copy), ((norm_name, norm), _) in zip(layers, layers[1:]):
             if isinstance(conv, torch.nn.Conv2d) and conv_copy is not self.explained:
-                conv_copy.bias = torch.nn.Parameter(torch.zeros(len(conv.weight), dtype=torch.bfloat16), requires_grad=False)
+                zeros = torch.zeros(len(conv.weight), dtype=torch.bfloat16, device=conv.weight.device)
+                conv_copy.bias = torch.nn.Parameter(zeros, requires_grad=False)
                 self.pairs.append((conv, norm, conv_copy))
                 setattr(copied, norm_name, torch.nn.Identity())
             elif isinstance(conv, torch.nn.Conv2d):
@@ -145,6 +149,11 @@ class Tuned:
         self.model, self.method = model.train().to(memory_format=torch.channels_last), method
         self.optimiser = optimiser_of(model.parameters())
         self.folded = Folded(model, side) if method != "supcon" else None
+        self.encode = model.encoder
+
+    def compile(self):
+        """The training passes through torch.compile; the explanation stays eager, as its hook needs."""
+        self.encode = torch.compile(self.model.encoder, dynamic=False)
 
     def select(self, images, second, backup, labels):
         self.folded.refresh()
@@ -165,8 +174,8 @@ class Tuned:
             rows = torch.cat([backup, second])
         else:
             rows, background = self.select(standard, second, backup, labels)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            features = self.model.encoder(rows.to(memory_format=torch.channels_last))
+        with torch.autocast(rows.device.type, dtype=torch.bfloat16):
+            features = self.encode(rows.to(memory_format=torch.channels_last))
         features = features.float()
         groups, anchors = ref.row_groups(labels, background, self.method, "denominator")
         settings = ref.Settings(temperature=TEMPERATURE, base_temperature=BASE_TEMPERATURE)
@@ -175,7 +184,33 @@ class Tuned:
         self.optimiser.zero_grad(set_to_none=True)
         (loss + classifier_loss).backward()
         self.optimiser.step()
-        return float(loss)
+        return loss.detach()
+
+
+def timed_steps(trainer, batch, steps, finish):
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        loss = trainer.step(batch)
+        finish()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), float(loss)
+
+
+def warm_up(trainer, batch, options):
+    """Compiles if that is wanted and works; says whether."""
+    wanted = options.compile == "on" or (options.compile == "auto" and options.device == "cuda" and options.method != "exconb")
+    if wanted and options.way == "tuned" and hasattr(torch, "compile"):
+        try:
+            trainer.compile()
+            trainer.step(batch)
+            return True
+        except Exception as error:  # any failure of a compiler that may lack its own tools: eager is the fallback
+            if options.compile == "on":
+                raise
+            print(f"torch_step: not compiled: {error}", file=sys.stderr)
+            trainer.encode = trainer.model.encoder
+    return False
 
 
 def main():
@@ -187,29 +222,40 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    model = ref.Model(options.model, 64, 128, CLASSES)
+    on_gpu = options.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit("torch_step: this PyTorch sees no GPU")
+    if on_gpu and options.way == "tuned":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    model = ref.Model(options.model, 64, 128, CLASSES).to(options.device)
     if options.way == "published":
         trainer = Published(model, options.method)
     else:
         trainer = Tuned(model, options.method, options.size)
     layout = torch.channels_last if options.way == "tuned" else torch.contiguous_format
     shape = (options.batch, 3, options.size, options.size)
-    batch = [torch.randn(shape).to(memory_format=layout) for _ in range(3)] + [torch.randint(CLASSES, (options.batch,))]
-    trainer.step(batch)
-    seconds = []
-    for _ in range(options.steps):
-        start = time.perf_counter()
-        loss = trainer.step(batch)
-        seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds)
+    batch = [torch.randn(shape).to(options.device, memory_format=layout) for _ in range(3)]
+    batch.append(torch.randint(CLASSES, (options.batch,)).to(options.device))
+    compiled = warm_up(trainer, batch, options)
+    for _ in range(3 if on_gpu else 1):
+        trainer.step(batch)
+    finish = torch.cuda.synchronize if on_gpu else lambda: None
+    finish()
+    median, loss = timed_steps(trainer, batch, options.steps, finish)
     print(json.dumps({"way": options.way, "method": options.method, "model": options.model, "size": options.size,
-                      "batch": options.batch, "threads": options.threads, "seconds": median,
-                      "images_per_s": options.batch / median, "loss": loss,
-                      "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+                      "batch": options.batch, "threads": options.threads,
+                      "device": torch.cuda.get_device_name() if on_gpu else "cpu", "torch": torch.__version__,
+                      "compiled": compiled, "seconds": median, "images_per_s": options.batch / median, "loss": loss,
+                      "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                      "device_mb": torch.cuda.max_memory_allocated() * 1e-6 if on_gpu else 0}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/faults/common.sh
 
-echo 1..10
+echo 1..13
 make_data
 settings() {
     printf 'method: excon\ntrain: {epochs: 20, batch: 16, log_every: 1}\neval: {every_epochs: 0}\n'
@@ -36,6 +36,15 @@ check each_step_once $? "$scratch/diverging/run/metrics.jsonl"
 check no_checkpoint_while_skipping $? "$log"
 grep -q "\"loss\":null.*\"skipped\":1" "$scratch/diverging/run/metrics.jsonl"
 check skips_are_recorded $? "$scratch/diverging/run/metrics.jsonl"
+
+# The same whichever way the images take: a rollback drops what was on its way.
+for path in stream memory device; do
+    settings | make_run "by-$path"
+    train "by-$path" 2 --set "data.loader=$path"
+    [ $? = 80 ] && diff <(sed -nE 's/.*(step [0-9]+ skipped|rolled back.*)/\1/p' "$log") \
+        <(sed -nE 's/.*(step [0-9]+ skipped|rolled back.*)/\1/p' "$scratch/by-$path/run/logs/rank-0000.log") >"$scratch/diff"
+    check "rolls_back_alike_$path" $? "$scratch/diff"
+done
 
 # Without a rollback to spare, and without an end to skipping.
 settings | make_run stops

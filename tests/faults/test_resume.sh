@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/faults/common.sh
 
-echo 1..31
+echo 1..33
 make_data
 RANDOM=20210 # the moments' seed
 kills=10
@@ -58,6 +58,18 @@ boundaries() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
     check "$name.stops_at_boundaries" $? "$scratch/$name-stopped/log"
 }
 
+# Whichever way the images take: another one after each stop, within epochs and between passes.
+data_paths() { # NAME, METHOD, PROFILE, EPOCHS
+    local name=$1 stop status=0
+    settings "$2" "$3" "$4" | make_run "$name-paths"
+    for stop in 5:stream 11:device 16:memory 29:device 0:stream; do
+        train "$name-paths" 2 --set "train.max_steps=${stop%:*}" --set "data.loader=${stop#*:}" || status=1
+    done
+    [ $status = 0 ] && cmp "$(checkpoint "$name-whole")" "$(checkpoint "$name-paths")" &&
+        diff <(losses "$name-whole") <(losses "$name-paths") >"$scratch/diff"
+    check "$name.same_on_every_data_path" $? "$scratch/$name-paths/log"
+}
+
 exact() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
     local name=$1 steps=$2 status
     settings "$3" "$4" "$5" | make_run "$name-whole"
@@ -81,6 +93,7 @@ exact() { # NAME, STEPS, METHOD, PROFILE, EPOCHS
     tidy "$name-killed" "$steps"
     check "$name.folder_is_tidy" $? "$scratch/files"
     boundaries "$name" "$steps" "$3" "$4" "$5"
+    data_paths "$name" "$3" "$4" "$5"
 }
 
 exact joint 108 excon recommended 12

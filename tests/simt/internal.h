@@ -13,6 +13,14 @@ void simt_run_grid(const char *name, dim3 grid, dim3 block, size_t shared, const
 /* Gives a stream something to do when its turn comes: for the stand-ins of libraries. */
 void simt_enqueue(cudaStream_t stream, std::function<void()> work);
 
+/* The same for work that other processes wait for: it runs now, after what stands before it on the stream; recorded
+ * work runs at each launch. So processes that call their collectives in the same order never wait in a circle, one for
+ * work that another has queued and the other for a call that the first has not come to. */
+void simt_enqueue_prompt(cudaStream_t stream, std::function<void()> work);
+
+/* Whether work given to the stream now is recorded. */
+bool simt_capturing(cudaStream_t stream);
+
 SimtOrder simt_order();
 void simt_stream_counters(SimtCounters *counters);
 

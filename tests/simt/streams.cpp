@@ -42,6 +42,7 @@ struct Op {
     std::function<void()> work;
     SimtEvent *event;
     unsigned long long version;
+    bool prompt = false; /* other processes wait for it */
 };
 
 } // namespace
@@ -171,9 +172,10 @@ void run_until(SimtEvent *event, unsigned long long version) {
     }
 }
 
-void drain(SimtStream *stream) {
+/* All but the last `keep`. */
+void drain(SimtStream *stream, size_t keep = 0) {
     open_memory();
-    while (!stream->queue.empty())
+    while (stream->queue.size() > keep)
         run_one(stream);
     close_memory();
 }
@@ -217,6 +219,16 @@ void simt_enqueue(cudaStream_t stream, std::function<void()> work) {
         abort();
     }
     push(stream, {OP_WORK, std::move(work), nullptr, 0});
+}
+
+void simt_enqueue_prompt(cudaStream_t stream, std::function<void()> work) {
+    push(stream, {OP_WORK, std::move(work), nullptr, 0, true});
+    if (!stream->capture)
+        drain(stream);
+}
+
+bool simt_capturing(cudaStream_t stream) {
+    return stream->capture != nullptr;
 }
 
 void simt_enqueue_grid(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
@@ -271,8 +283,9 @@ cudaError_t cudaSetDevice(int device) {
     return device >= 0 && device < count ? cudaSuccess : fail(cudaErrorInvalidDevice);
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     *properties = {};
+    properties->uuid.bytes[0] = static_cast<char>(device + 1);
     snprintf(properties->name, sizeof properties->name, "stand-in GPU (tests)");
     properties->totalGlobalMem = static_cast<size_t>(8) << 30;
     properties->multiProcessorCount = 3;
@@ -549,8 +562,15 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     launched++;
-    for (const Op &op : exec->ops)
+    size_t behind = 0; /* works after the last prompt one */
+    bool prompt = false;
+    for (const Op &op : exec->ops) {
         push(stream, op);
+        prompt = prompt || op.prompt;
+        behind = op.prompt ? 0 : behind + 1;
+    }
+    if (prompt && !stream->capture)
+        drain(stream, behind);
     return cudaSuccess;
 }
 

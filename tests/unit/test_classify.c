@@ -23,6 +23,21 @@ static const struct {
 } shapes[] = {{0, 10, 1}, {1, 1, 1}, {7, 2, 3}, {33, 100, 10}, {50, 200, 60}, {5, 1000, 1e4}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
+/* The tensor's integers; freed by the caller. */
+static int32_t *indices(const Tensor *tensor) {
+    int32_t *host = calloc((size_t)(tensor->n > 0 ? tensor->n : 1), sizeof *host);
+    assert_non_null(host);
+    tensor->device->ops->copy_out(tensor->device, host, tensor->data, (size_t)tensor->n * sizeof *host);
+    return host;
+}
+
+/* A tensor of these n values. */
+static Tensor tensor_of(Device *d, DType type, int64_t n, const double *values) {
+    Tensor tensor = tensor_new(d, type, n);
+    tensor_set(&tensor, values);
+    return tensor;
+}
+
 /* log softmax(row)[c] in long double. */
 static double log_probability(const double *row, int C, int c) {
     long double max = -INFINITY, sum = 0;
@@ -41,7 +56,7 @@ static void test_loss(void **state) {
         Tensor logits = tensor_random(d, DTYPE_F32, N * C, -shapes[s].range, shapes[s].range, 1);
         Tensor labels = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2), losses = tensor_new(d, DTYPE_F32, N);
         Tensor gradient = tensor_new(d, DTYPE_F32, N * C), alone = tensor_new(d, DTYPE_F32, N);
-        const int32_t *y = labels.data;
+        int32_t *y = indices(&labels);
         double *x = tensor_values(&logits), *want = block(N), *dwant = block(N * C);
         for (int64_t n = 0; n < N; n++) {
             want[n] = -log_probability(x + n * C, (int)C, y[n]);
@@ -53,7 +68,7 @@ static void test_loss(void **state) {
         assert_true(tensor_equals("losses", &losses, want, TOLERANCE_F32));
         assert_true(tensor_equals("losses alone", &alone, want, TOLERANCE_F32));
         assert_true(tensor_equals("dlogits", &gradient, dwant, TOLERANCE_F32));
-        free(x), free(want), free(dwant);
+        free(x), free(y), free(want), free(dwant);
         tensor_free(&logits), tensor_free(&labels), tensor_free(&losses), tensor_free(&gradient), tensor_free(&alone);
     }
 }
@@ -64,7 +79,7 @@ static void test_gradient_by_differences(void **state) {
     const double step = 1e-5;
     Tensor logits = tensor_random(d, DTYPE_F32, N * C, -2, 2, 5), labels = tensor_random(d, DTYPE_I32, N, 0, 6, 6);
     Tensor losses = tensor_new(d, DTYPE_F32, N), gradient = tensor_new(d, DTYPE_F32, N * C);
-    const int32_t *y = labels.data;
+    int32_t *y = indices(&labels);
     double *x = tensor_values(&logits), *want = block(N * C);
     for (int64_t i = 0; i < N * C; i++) {
         int64_t n = i / C;
@@ -77,7 +92,7 @@ static void test_gradient_by_differences(void **state) {
     }
     d->ops->classify_loss(d, N, (int)C, logits.data, labels.data, 3, losses.data, gradient.data);
     assert_true(tensor_equals("dlogits", &gradient, want, TOLERANCE_DIFFERENCE));
-    free(x), free(want);
+    free(x), free(y), free(want);
     tensor_free(&logits), tensor_free(&labels), tensor_free(&losses), tensor_free(&gradient);
 }
 
@@ -87,13 +102,13 @@ static void test_probability(void **state) {
         int64_t N = shapes[s].N, C = shapes[s].C;
         Tensor logits = tensor_random(d, DTYPE_F32, N * C, -shapes[s].range, shapes[s].range, 1);
         Tensor target = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2), p = tensor_new(d, DTYPE_F32, N);
-        const int32_t *y = target.data;
+        int32_t *y = indices(&target);
         double *x = tensor_values(&logits), *want = block(N);
         for (int64_t n = 0; n < N; n++)
             want[n] = exp(log_probability(x + n * C, (int)C, y[n]));
         d->ops->classify_probability(d, N, (int)C, logits.data, target.data, p.data);
         assert_true(tensor_equals("probability", &p, want, TOLERANCE_F32));
-        free(x), free(want);
+        free(x), free(y), free(want);
         tensor_free(&logits), tensor_free(&target), tensor_free(&p);
     }
 }
@@ -105,11 +120,11 @@ static void test_predict_and_rank(void **state) {
         Tensor logits = tensor_random(d, DTYPE_F32, N * C, -3, 3, 1),
                labels = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2);
         Tensor predicted = tensor_new(d, DTYPE_I32, N), rank = tensor_new(d, DTYPE_I32, N);
-        float *values = logits.data;
-        for (int64_t i = 0; i < N * C; i++)
-            values[i] = floorf(values[i]); /* many ties */
-        const int32_t *y = labels.data;
+        int32_t *y = indices(&labels);
         double *x = tensor_values(&logits), *best = block(N), *place = block(N);
+        for (int64_t i = 0; i < N * C; i++)
+            x[i] = floor(x[i]); /* many ties */
+        tensor_set(&logits, x);
         for (int64_t n = 0; n < N; n++)
             for (int c = (int)C - 1; c >= 0; c--) {
                 const double *row = x + n * C;
@@ -121,60 +136,76 @@ static void test_predict_and_rank(void **state) {
         assert_true(tensor_equals("predicted", &predicted, best, TOLERANCE_EXACT));
         assert_true(tensor_equals("rank", &rank, place, TOLERANCE_EXACT));
         for (int64_t n = 0; n < N; n++)
-            assert_true((((int32_t *)rank.data)[n] == 0) == (((int32_t *)predicted.data)[n] == y[n]));
-        free(x), free(best), free(place);
+            assert_true((place[n] == 0) == (best[n] == y[n]));
+        free(x), free(y), free(best), free(place);
         tensor_free(&logits), tensor_free(&labels), tensor_free(&predicted), tensor_free(&rank);
     }
 }
 
 static void test_nan_is_not_hidden(void **state) {
     Device *d = *state;
-    const float logits[4][3] = {{NAN, NAN, NAN}, {NAN, 1, 2}, {1, NAN, 2}, {1, 2, 3}};
-    const int32_t labels[4] = {1, 1, 1, 1};
-    float losses[4], p[4], gradient[4][3];
-    int32_t predicted[4], rank[4];
-    d->ops->classify_loss(d, 4, 3, logits[0], labels, 1, losses, gradient[0]);
-    d->ops->classify_probability(d, 4, 3, logits[0], labels, p);
-    d->ops->classify_predict(d, 4, 3, logits[0], predicted);
-    d->ops->classify_rank(d, 4, 3, logits[0], labels, rank);
-    for (int n = 0; n < 3; n++) {
-        assert_true(isnan(losses[n]) && isnan(p[n]));
-        for (int c = 0; c < 3; c++)
-            assert_true(isnan(gradient[n][c]));
+    enum { N = 6, C = 3 };
+    const double rows[N * C] = {NAN,      NAN, NAN, NAN,       1,         2,         1, NAN, 2,
+                                INFINITY, 1,   2,   -INFINITY, -INFINITY, -INFINITY, 1, 2,   3};
+    Tensor logits = tensor_of(d, DTYPE_F32, N * C, rows), gradient = tensor_new(d, DTYPE_F32, N * C);
+    Tensor labels = tensor_of(d, DTYPE_I32, N, (double[N]){1, 1, 1, 1, 1, 1});
+    Tensor losses = tensor_new(d, DTYPE_F32, N), p = tensor_new(d, DTYPE_F32, N);
+    Tensor predicted = tensor_new(d, DTYPE_I32, N), rank = tensor_new(d, DTYPE_I32, N);
+    d->ops->classify_loss(d, N, C, logits.data, labels.data, 1, losses.data, gradient.data);
+    d->ops->classify_probability(d, N, C, logits.data, labels.data, p.data);
+    d->ops->classify_predict(d, N, C, logits.data, predicted.data);
+    d->ops->classify_rank(d, N, C, logits.data, labels.data, rank.data);
+    double *loss = tensor_values(&losses), *probability = tensor_values(&p), *slope = tensor_values(&gradient);
+    for (int n = 0; n < N - 1; n++) {
+        assert_true(isnan(loss[n]) && isnan(probability[n]));
+        for (int c = 0; c < C; c++)
+            assert_true(isnan(slope[n * C + c]) || (n == 3 && c > 0));
     }
-    assert_true(isfinite(losses[3]) && isfinite(p[3]));
-    const int32_t want_predicted[4] = {0, 0, 2, 2}, want_rank[4] = {3, 1, 3, 1};
-    assert_memory_equal(predicted, want_predicted, sizeof predicted);
-    assert_memory_equal(rank, want_rank, sizeof rank);
+    assert_true(isfinite(loss[N - 1]) && isfinite(probability[N - 1]));
+    assert_true(tensor_equals("predicted", &predicted, (double[N]){0, 0, 2, 0, 0, 2}, TOLERANCE_EXACT));
+    assert_true(tensor_equals("rank", &rank, (double[N]){3, 1, 3, 2, 1, 1}, TOLERANCE_EXACT));
+    free(loss), free(probability), free(slope);
+    tensor_free(&logits), tensor_free(&gradient), tensor_free(&labels), tensor_free(&losses), tensor_free(&p);
+    tensor_free(&predicted), tensor_free(&rank);
 }
 
 static void test_labels_out_of_range_touch_nothing_else(void **state) {
     Device *d = *state;
-    const float logits[2][3] = {{1, 2, 3}, {1, 2, 3}};
-    const int32_t labels[2] = {-1, 3};
-    float losses[2], p[2], onehot[2][3];
-    int32_t rank[2];
-    d->ops->classify_loss(d, 2, 3, logits[0], labels, 1, losses, NULL);
-    d->ops->classify_probability(d, 2, 3, logits[0], labels, p);
-    d->ops->classify_rank(d, 2, 3, logits[0], labels, rank);
-    d->ops->classify_onehot(d, 2, 3, labels, onehot[0]);
+    Tensor logits = tensor_of(d, DTYPE_F32, 6, (double[]){1, 2, 3, 1, 2, 3});
+    Tensor labels = tensor_of(d, DTYPE_I32, 2, (double[]){-1, 3}), onehot = tensor_new(d, DTYPE_F32, 6);
+    Tensor losses = tensor_new(d, DTYPE_F32, 2), p = tensor_new(d, DTYPE_F32, 2), rank = tensor_new(d, DTYPE_I32, 2);
+    Tensor gradient = tensor_new(d, DTYPE_F32, 6);
+    d->ops->classify_loss(d, 2, 3, logits.data, labels.data, 1, losses.data, gradient.data);
+    d->ops->classify_probability(d, 2, 3, logits.data, labels.data, p.data);
+    d->ops->classify_rank(d, 2, 3, logits.data, labels.data, rank.data);
+    d->ops->classify_onehot(d, 2, 3, labels.data, onehot.data);
+    double *loss = tensor_values(&losses), *probability = tensor_values(&p), want[6];
     for (int n = 0; n < 2; n++) {
-        assert_true(isnan(losses[n]) && isnan(p[n]) && rank[n] == 3);
+        assert_true(isnan(loss[n]) && isnan(probability[n]));
         for (int c = 0; c < 3; c++)
-            assert_true(onehot[n][c] == 0);
+            want[n * 3 + c] = exp(log_probability((double[]){1, 2, 3}, 3, c));
     }
+    assert_true(tensor_equals("dlogits", &gradient, want, TOLERANCE_F32));
+    assert_true(tensor_equals("rank", &rank, (double[]){3, 3}, TOLERANCE_EXACT));
+    assert_true(tensor_equals("onehot", &onehot, (double[6]){0}, TOLERANCE_EXACT));
+    assert_true(tensor_guards_hold(&losses) && tensor_guards_hold(&p));
+    free(loss), free(probability);
+    tensor_free(&logits), tensor_free(&labels), tensor_free(&onehot), tensor_free(&losses), tensor_free(&p);
+    tensor_free(&rank), tensor_free(&gradient);
 }
 
 static void test_onehot_and_equal(void **state) {
     Device *d = *state;
-    const int32_t a[4] = {2, 0, 1, 1}, b[4] = {2, 1, 1, 0};
-    int32_t equal[4];
-    Tensor seed = tensor_new(d, DTYPE_F32, 12);
-    d->ops->classify_onehot(d, 4, 3, a, seed.data);
+    Tensor a = tensor_of(d, DTYPE_I32, 4, (double[]){2, 0, 1, 1}),
+           b = tensor_of(d, DTYPE_I32, 4, (double[]){2, 1, 1, 0});
+    Tensor equal = tensor_new(d, DTYPE_I32, 4), seed = tensor_new(d, DTYPE_F32, 12);
+    d->ops->classify_onehot(d, 4, 3, a.data, seed.data);
+    d->ops->classify_equal(d, 4, a.data, b.data, equal.data);
+    d->ops->classify_onehot(d, 0, 3, a.data, seed.data);
+    d->ops->classify_equal(d, 0, a.data, b.data, equal.data);
     assert_true(tensor_equals("onehot", &seed, (double[]){0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0}, TOLERANCE_EXACT));
-    d->ops->classify_equal(d, 4, a, b, equal);
-    assert_true(equal[0] == 1 && equal[1] == 0 && equal[2] == 1 && equal[3] == 0);
-    tensor_free(&seed);
+    assert_true(tensor_equals("equal", &equal, (double[]){1, 0, 1, 0}, TOLERANCE_EXACT));
+    tensor_free(&a), tensor_free(&b), tensor_free(&equal), tensor_free(&seed);
 }
 
 int main(void) {

@@ -69,7 +69,7 @@ static LoaderConfig config_of(const Fixture *f, LoaderMode mode, int64_t chunks)
                           .size = 1,
                           .prefetch = 2,
                           .cache_bytes = chunks * CHUNK * (IMAGE + MASK + 8),
-                          .want_masks = 1};
+                          .want_masks = mode != LOADER_IDS};
 }
 
 static Loader *open_loader(const LoaderConfig *config, uint32_t epoch, int64_t first) {
@@ -84,10 +84,16 @@ static void check_batch(const Fixture *f, const LoaderConfig *config, const Batc
     int64_t first, rows;
     order_share(batch->global_rows, config->rank, config->size, &first, &rows);
     assert_int_equal(batch->rows, rows);
+    assert_int_equal(batch->images == NULL, config->mode == LOADER_IDS);
+    assert_int_equal(batch->index != NULL, config->mode == LOADER_IDS);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t id = order[batch->global_first + first + r];
         assert_int_equal(batch->ids[r], id);
         assert_int_equal(batch->labels[r], f->dataset.labels[SPLIT_TRAIN][id]);
+        if (config->mode == LOADER_IDS) {
+            assert_int_equal(config->layout.ids[batch->index[r]], id);
+            continue;
+        }
         assert_memory_equal(batch->images + r * IMAGE, f->images + id * IMAGE, IMAGE);
         assert_memory_equal(batch->masks + r * MASK, f->masks + id * MASK, MASK);
         assert_memory_equal(batch->boxes + r * 4, f->boxes + id * 4, 4 * sizeof(int16_t));
@@ -119,13 +125,15 @@ static int64_t walk(const Fixture *f, const LoaderConfig *config, uint32_t epoch
     return rows;
 }
 
-static void test_contents_of_both_modes(void **state) {
+static void test_contents_of_every_mode(void **state) {
     const Fixture *f = *state;
     for (int64_t chunks = 0; chunks < 40; chunks += 13) {
         LoaderConfig config = config_of(f, LOADER_STREAM, chunks);
         assert_int_equal(walk(f, &config, 1, 0), N);
     }
-    LoaderConfig config = config_of(f, LOADER_MEMORY, 0);
+    LoaderConfig config = config_of(f, LOADER_IDS, 0);
+    assert_int_equal(walk(f, &config, 1, 0), N);
+    config = config_of(f, LOADER_MEMORY, 0);
     assert_int_equal(walk(f, &config, 1, 0), N);
     config.shuffle = 0;
     assert_int_equal(walk(f, &config, 2, 0), N);
@@ -136,7 +144,7 @@ static void test_ranks_share_every_batch(void **state) {
     for (int size = 1; size <= 3; size++) {
         int64_t rows = 0;
         for (int rank = 0; rank < size; rank++) {
-            LoaderConfig config = config_of(f, rank == 1 ? LOADER_MEMORY : LOADER_STREAM, 4);
+            LoaderConfig config = config_of(f, rank == 1 ? LOADER_MEMORY : rank == 2 ? LOADER_IDS : LOADER_STREAM, 4);
             config.rank = rank;
             config.size = size;
             rows += walk(f, &config, 3, 0);
@@ -167,7 +175,7 @@ static void test_class_subset(void **state) {
     int64_t *ids, n;
     assert_int_equal(dataset_select_classes(&f->dataset, SPLIT_TRAIN, 2, &ids, &n, &err), STATUS_OK);
     assert_int_equal(n, 2 * PER_CLASS);
-    for (LoaderMode mode = LOADER_STREAM; mode <= LOADER_MEMORY; mode++) {
+    for (LoaderMode mode = LOADER_STREAM; mode <= LOADER_IDS; mode++) {
         LoaderConfig config = config_of(f, mode, 3);
         config.layout.ids = ids;
         config.layout.n = n;
@@ -178,10 +186,12 @@ static void test_class_subset(void **state) {
 
 static void test_resume_within_epoch(void **state) {
     const Fixture *f = *state;
-    LoaderConfig config = config_of(f, LOADER_STREAM, 4);
-    for (int64_t first = 0; first <= N / BATCH + 1; first += 4)
-        assert_int_equal(walk(f, &config, 2, first), N - first * BATCH);
-    assert_int_equal(walk(f, &config, 2, (N + BATCH - 1) / BATCH), 0);
+    for (LoaderMode mode = LOADER_STREAM; mode <= LOADER_IDS; mode++) {
+        LoaderConfig config = config_of(f, mode, 4);
+        for (int64_t first = 0; first <= N / BATCH + 1; first += 4)
+            assert_int_equal(walk(f, &config, 2, first), N - first * BATCH);
+        assert_int_equal(walk(f, &config, 2, (N + BATCH - 1) / BATCH), 0);
+    }
 }
 
 /* Epochs started over one another while batches are prefetched and held. */
@@ -227,15 +237,44 @@ static void test_misuse(void **state) {
     loader_release(loader, &batch[0]);
     assert_int_equal(loader_next(loader, &batch[3], &done, &err), STATUS_OK);
     loader_close(loader);
+    config.mode = LOADER_IDS; /* and want_masks */
+    assert_int_equal(loader_open(&loader, &config, &err), STATUS_INTERNAL);
+}
+
+/* A batch that is ready comes at once; before the first epoch, after the last batch and when all are held there is
+ * none.
+ */
+static void test_ready(void **state) {
+    const Fixture *f = *state;
+    for (LoaderMode mode = LOADER_STREAM; mode <= LOADER_IDS; mode++) {
+        LoaderConfig config = config_of(f, mode, 2);
+        Loader *loader;
+        Batch batch[3];
+        int done;
+        Error err;
+        assert_int_equal(loader_open(&loader, &config, &err), STATUS_OK);
+        assert_int_equal(loader_ready(loader), 0);
+        assert_int_equal(loader_start_epoch(loader, 1, 0, &err), STATUS_OK);
+        for (int i = 0; i < 3; i++) {
+            while (!loader_ready(loader))
+                usleep(1000);
+            assert_int_equal(loader_next(loader, &batch[i], &done, &err), STATUS_OK);
+        }
+        assert_true(loader_wait_seconds(loader) == 0);
+        assert_int_equal(loader_ready(loader), 0);
+        assert_int_equal(loader_start_epoch(loader, 1, loader_batches(loader), &err), STATUS_OK);
+        assert_int_equal(loader_ready(loader), 0);
+        loader_close(loader);
+    }
 }
 
 /* Close at many moments of the first batches: waiting for slots, reading, computing the order. */
 static void test_close_at_any_moment(void **state) {
     const Fixture *f = *state;
     for (int i = 0; i < 60; i++) {
-        LoaderConfig config = config_of(f, i % 2 ? LOADER_STREAM : LOADER_MEMORY, 1);
+        LoaderConfig config = config_of(f, (LoaderMode)(i % 3), 1);
         Loader *loader = open_loader(&config, 1, 0);
-        if (i % 3 == 0)
+        if (i % 4 == 0)
             loader_pause(loader);
         usleep((useconds_t)(i * 37));
         loader_close(loader);
@@ -287,6 +326,37 @@ static void test_memory_bound(void **state) {
     const int64_t rows = 5 * CHUNK + 3 * BATCH;
     assert_int_equal(loader_memory_bytes(loader), rows * (IMAGE + MASK + 8) + 3 * BATCH * 12 + N * 8);
     loader_close(loader);
+    config = config_of(f, LOADER_IDS, 5);
+    loader = open_loader(&config, 1, 0);
+    assert_int_equal(loader_memory_bytes(loader), 3 * BATCH * 16 + N * 8);
+    loader_close(loader);
+}
+
+static void test_cache_and_window(void **state) {
+    const Fixture *f = *state;
+    const int64_t all = (N + CHUNK - 1) / CHUNK; /* shards hold whole chunks but for the last one */
+    static const struct {
+        int64_t chunks;
+        int window, shuffle;
+        LoaderMode mode;
+        int64_t cached, wanted; /* wanted -1: all */
+    } cases[] = {
+        {0, 3, 1, LOADER_STREAM, 1, 3},    {2, 3, 1, LOADER_STREAM, 2, 3},     {3, 3, 1, LOADER_STREAM, 3, 3},
+        {2, 0, 1, LOADER_STREAM, 2, -1},   {2, 1000, 1, LOADER_STREAM, 2, -1}, {1000, 1000, 1, LOADER_STREAM, -1, -1},
+        {1, 1000, 0, LOADER_STREAM, 1, 1}, {1, 1000, 1, LOADER_MEMORY, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        LoaderConfig config = config_of(f, cases[i].mode, cases[i].chunks);
+        LoaderCache cache;
+        config.layout.window = cases[i].window;
+        config.shuffle = cases[i].shuffle;
+        Loader *loader = open_loader(&config, 1, 0);
+        loader_cache(loader, &cache);
+        assert_int_equal(cache.cached_chunks, cases[i].cached < 0 ? all : cases[i].cached);
+        assert_int_equal(cache.window_chunks, cases[i].wanted < 0 ? all : cases[i].wanted);
+        assert_int_equal(cache.chunk_bytes, CHUNK * (IMAGE + MASK + 8));
+        loader_close(loader);
+    }
 }
 
 static void test_damage_travels_with_its_batch(void **state) {
@@ -332,17 +402,19 @@ static void test_damage_travels_with_its_batch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_contents_of_both_modes),
+        cmocka_unit_test(test_contents_of_every_mode),
         cmocka_unit_test(test_ranks_share_every_batch),
         cmocka_unit_test(test_ranks_without_rows),
         cmocka_unit_test(test_class_subset),
         cmocka_unit_test(test_resume_within_epoch),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_ready),
         cmocka_unit_test(test_close_at_any_moment),
         cmocka_unit_test(test_pause_gives_the_library_back),
         cmocka_unit_test(test_two_loaders),
         cmocka_unit_test(test_memory_bound),
+        cmocka_unit_test(test_cache_and_window),
         cmocka_unit_test(test_damage_travels_with_its_batch),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

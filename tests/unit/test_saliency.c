@@ -1,5 +1,5 @@
 /* Class activation maps, masks and row selection against their definitions in double, with the awkward inputs: NaN,
- * constant maps, ties, odd sizes. */
+ * constant maps, ties, odd sizes. And masks of different backends against each other, bit by bit. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +23,7 @@ static const DType types[] = {DTYPE_F32, DTYPE_BF16};
 static const struct {
     int64_t N;
     int HW, C;
-} shapes[] = {{0, 4, 8}, {1, 1, 1}, {3, 64, 512}, {5, 49, 37}, {4, 256, 3}};
+} shapes[] = {{0, 4, 8}, {1, 1, 1}, {3, 64, 512}, {5, 49, 37}, {4, 256, 3}, {2, 33, 520}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 static void test_weights(void **state) {
@@ -125,12 +125,24 @@ static void test_upsample(void **state) {
     }
 }
 
+/* A tensor of these floats. */
+static Tensor tensor_of(Device *d, int64_t n, const float *values) {
+    double *wide = block(n);
+    for (int64_t i = 0; i < n; i++)
+        wide[i] = (double)values[i];
+    Tensor t = tensor_new(d, DTYPE_F32, n);
+    tensor_set(&t, wide);
+    free(wide);
+    return t;
+}
+
 static void assert_mask(Device *d, int HW, const float *map, float threshold, const float *want) {
-    Tensor mask = tensor_new(d, DTYPE_F32, HW);
-    d->ops->saliency_mask(d, 1, HW, map, threshold, mask.data);
-    assert_memory_equal(mask.data, want, (size_t)HW * sizeof *want);
-    assert_true(tensor_guards_hold(&mask));
-    tensor_free(&mask);
+    Tensor up = tensor_of(d, HW, map), expected = tensor_of(d, HW, want), mask = tensor_new(d, DTYPE_F32, HW);
+    double *values = tensor_values(&expected);
+    d->ops->saliency_mask(d, 1, HW, up.data, threshold, mask.data);
+    assert_true(tensor_equals("mask", &mask, values, TOLERANCE_EXACT));
+    free(values);
+    tensor_free(&up), tensor_free(&expected), tensor_free(&mask);
 }
 
 static void test_mask_by_hand(void **state) {
@@ -151,26 +163,30 @@ static void test_mask_by_hand(void **state) {
 
 static void test_mask_per_image(void **state) {
     Device *d = *state;
-    int64_t N = 9, HW = 1001;
-    Tensor up = tensor_random(d, DTYPE_F32, N * HW, -2, 3, 4), mask = tensor_new(d, DTYPE_F32, N * HW);
-    float *map = up.data;
-    for (int64_t i = 0; i < N * HW; i++)
-        map[i] *= (float)(1 + i / HW); /* each image has its own range */
-    map[4 * HW + 5] = NAN;
-    double *v = tensor_values(&up), *want = block(N * HW);
-    for (int64_t n = 0; n < N; n++) {
-        double min = INFINITY, max = -INFINITY;
-        for (int64_t p = 0; p < HW; p++) {
-            min = fmin(min, v[n * HW + p]);
-            max = fmax(max, v[n * HW + p]);
+    for (int aligned = 0; aligned < 2; aligned++) {
+        int64_t N = 9, HW = aligned ? 1040 : 1001;
+        Tensor up = tensor_random(d, DTYPE_F32, N * HW, -2, 3, 4), mask = tensor_new(d, DTYPE_F32, N * HW);
+        double *map = tensor_values(&up), *want = block(N * HW);
+        for (int64_t i = 0; i < N * HW; i++)
+            map[i] *= (double)(1 + i / HW); /* each image has its own range */
+        map[4 * HW + 5] = (double)NAN;
+        tensor_set(&up, map);
+        double *v = tensor_values(&up);
+        for (int64_t n = 0; n < N; n++) {
+            double min = INFINITY, max = -INFINITY;
+            for (int64_t p = 0; p < HW; p++) {
+                min = fmin(min, v[n * HW + p]);
+                max = fmax(max, v[n * HW + p]);
+            }
+            for (int64_t p = 0; p < HW; p++)
+                want[n * HW + p] = n != 4 && (v[n * HW + p] - min) / (max - min + 1e-8) > 0.5;
         }
-        for (int64_t p = 0; p < HW; p++)
-            want[n * HW + p] = n != 4 && (v[n * HW + p] - min) / (max - min + 1e-8) > 0.5;
+        d->ops->saliency_mask(d, N, (int)HW, up.data, 0.5f, mask.data);
+        assert_true(tensor_equals("mask", &mask, want, TOLERANCE_EXACT));
+        free(map), free(v), free(want);
+        tensor_free(&up), tensor_free(&mask);
     }
-    d->ops->saliency_mask(d, N, (int)HW, up.data, 0.5f, mask.data);
-    assert_true(tensor_equals("mask", &mask, want, TOLERANCE_EXACT));
-    free(v), free(want);
-    tensor_free(&up), tensor_free(&mask);
+    d->ops->saliency_mask(d, 0, 5, NULL, 0.5f, NULL);
 }
 
 /* Position of pixel p when sorted from the largest down: NaN last, equal values by index. */
@@ -186,50 +202,49 @@ static int place_of(const double *map, int HW, int p) {
 
 static void test_top(void **state) {
     Device *d = *state;
-    static const int keeps[] = {0, 1, 2, 30, 99, 100, 101, 199, 200, 1000};
-    int64_t N = 5;
-    int HW = 200;
+    static const int keeps[] = {0, 1, 2, 30, 99, 100, 101, 250, 599, 600, 1000};
+    enum { N = 5, HW = 600 }; /* more than the CUDA backend's block */
     Tensor up = tensor_random(d, DTYPE_F32, N * HW, -1, 1, 1), mask = tensor_new(d, DTYPE_F32, N * HW);
-    float *map = up.data;
+    double *map = tensor_values(&up), *want = block(N * HW);
     for (int p = 0; p < HW; p++) {
-        map[1 * HW + p] = (float)(p % 3 - 1) * (p % 2 ? 1.0f : -1.0f); /* ties, both zeros */
-        map[2 * HW + p] = 0.25f;
-        map[3 * HW + p] = p % 5 == 0 ? NAN : map[3 * HW + p];
-        map[4 * HW + p] = p % 7 == 0 ? INFINITY : p % 7 == 1 ? -INFINITY : map[4 * HW + p] * 1e-40f; /* subnormal */
+        map[1 * HW + p] = (p % 3 - 1) * (p % 2 ? 1.0 : -1.0); /* ties, both zeros */
+        map[2 * HW + p] = 0.25;
+        map[3 * HW + p] = p % 5 == 0 ? (double)NAN : map[3 * HW + p];
+        map[4 * HW + p] = p % 7 == 0 ? (double)INFINITY : p % 7 == 1 ? -(double)INFINITY : map[4 * HW + p] * 1e-40;
     }
-    double *v = tensor_values(&up), *want = block(N * HW);
+    tensor_set(&up, map); /* the last row's numbers are subnormal */
+    double *v = tensor_values(&up);
+    int *place = calloc(N * HW, sizeof *place);
+    assert_non_null(place);
+    for (int i = 0; i < N * HW; i++)
+        place[i] = place_of(v + i / HW * HW, HW, i % HW);
     for (size_t k = 0; k < sizeof keeps / sizeof *keeps; k++) {
-        for (int64_t i = 0; i < N * HW; i++)
-            want[i] = place_of(v + i / HW * HW, HW, (int)(i % HW)) < keeps[k];
+        for (int i = 0; i < N * HW; i++)
+            want[i] = place[i] < keeps[k];
         d->ops->saliency_top(d, N, HW, up.data, keeps[k], mask.data);
         assert_true(tensor_equals("top", &mask, want, TOLERANCE_EXACT));
     }
-    free(v), free(want);
+    d->ops->saliency_top(d, 0, HW, NULL, 3, NULL);
+    free(map), free(v), free(want), free(place);
     tensor_free(&up), tensor_free(&mask);
 }
 
-static void test_apply(void **state) {
-    Device *d = *state;
+static void check_apply(Device *d, DType type, int64_t N, int64_t HW, int invert) {
     const float fill[3] = {0, 0.5f, -2};
-    for (int t = 0; t < 4; t++) {
-        int64_t N = 3, HW = 77;
-        DType type = types[t & 1];
-        int invert = t >> 1;
-        Tensor x = tensor_random(d, type, N * HW * 3, -1, 1, 1), out = tensor_new(d, type, N * HW * 3);
-        Tensor mask = tensor_random(d, DTYPE_F32, N * HW, 0, 1, 2);
-        float *m = mask.data;
-        for (int64_t i = 0; i < N * HW; i++)
-            m[i] = m[i] > 0.6f;
-        double *want = tensor_values(&x);
-        for (int64_t i = 0; i < N * HW * 3; i++)
-            want[i] = (m[i / 3] != 0) != invert ? want[i] : (double)fill[i % 3];
-        d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, out.data);
-        assert_true(tensor_equals("masked", &out, want, TOLERANCE_EXACT));
-        d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, x.data);
-        assert_true(tensor_equals("masked in place", &x, want, TOLERANCE_EXACT));
-        free(want);
-        tensor_free(&x), tensor_free(&out), tensor_free(&mask);
-    }
+    Tensor x = tensor_random(d, type, N * HW * 3, -1, 1, 1), out = tensor_new(d, type, N * HW * 3);
+    Tensor mask = tensor_random(d, DTYPE_F32, N * HW, 0, 1, 2);
+    double *m = tensor_values(&mask), *want = tensor_values(&x);
+    for (int64_t i = 0; i < N * HW; i++)
+        m[i] = m[i] > 0.6;
+    tensor_set(&mask, m);
+    for (int64_t i = 0; i < N * HW * 3; i++)
+        want[i] = (m[i / 3] != 0) != invert ? want[i] : (double)fill[i % 3];
+    d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, out.data);
+    assert_true(tensor_equals("masked", &out, want, TOLERANCE_EXACT));
+    d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, x.data);
+    assert_true(tensor_equals("masked in place", &x, want, TOLERANCE_EXACT));
+    free(m), free(want);
+    tensor_free(&x), tensor_free(&out), tensor_free(&mask);
 }
 
 static void test_soften(void **state) {
@@ -238,11 +253,11 @@ static void test_soften(void **state) {
         int64_t N = 4, HW = 301;
         Tensor x = tensor_random(d, types[t], N * HW * 3, -2, 2, 1), out = tensor_new(d, types[t], N * HW * 3);
         Tensor up = tensor_random(d, DTYPE_F32, N * HW, -1, 5, 2);
-        float *map = up.data;
-        for (int64_t p = 0; p < HW; p++)
-            map[HW + p] = 0.25f; /* a constant map leaves nothing */
-        map[2 * HW + 7] = NAN;
         double *want = tensor_values(&x), *v = tensor_values(&up);
+        for (int64_t p = 0; p < HW; p++)
+            v[HW + p] = 0.25; /* a constant map leaves nothing */
+        v[2 * HW + 7] = NAN;
+        tensor_set(&up, v);
         for (int64_t n = 0; n < N; n++) {
             double min = INFINITY, max = -INFINITY;
             for (int64_t p = 0; p < HW; p++) {
@@ -259,17 +274,58 @@ static void test_soften(void **state) {
     }
 }
 
-static void test_select_rows(void **state) {
-    Device *d = *state;
-    int64_t N = 70, width = 301;
+static void test_apply(void **state) {
+    for (int t = 0; t < 4; t++)
+        for (int aligned = 0; aligned < 2; aligned++)
+            check_apply(*state, types[t & 1], 3, aligned ? 400 : 77, t >> 1);
+    check_apply(*state, DTYPE_BF16, 0, 16, 0);
+}
+
+/* The same activation map, upsampled and masked on `d`: [N,H,W] each, as doubles. */
+static void mask_on(Device *d, const double *map, const int size[4], int64_t N, float threshold, double **up,
+                    double **mask) {
+    int h = size[0], w = size[1], H = size[2], W = size[3];
+    Tensor cam = tensor_new(d, DTYPE_F32, N * h * w), large = tensor_new(d, DTYPE_F32, N * H * W);
+    Tensor decided = tensor_new(d, DTYPE_F32, N * H * W);
+    tensor_set(&cam, map);
+    d->ops->saliency_upsample(d, N, h, w, H, W, cam.data, large.data);
+    d->ops->saliency_mask(d, N, H * W, large.data, threshold, decided.data);
+    *up = tensor_values(&large);
+    *mask = tensor_values(&decided);
+    tensor_free(&cam), tensor_free(&large), tensor_free(&decided);
+}
+
+/* A pixel may lie on the threshold, so agreement within a tolerance would not keep a mask from moving. */
+static void test_masks_do_not_depend_on_the_backend(void **state) {
+    static const int sizes[][4] = {{8, 8, 64, 64}, {7, 7, 56, 56}, {4, 4, 32, 32}, {3, 5, 21, 37}, {13, 11, 100, 90}};
+    Device *d = *state, cpu;
+    Error err;
+    assert_int_equal(device_open_cpu(&cpu, 1, &err), STATUS_OK);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int rectified = 0; rectified < 2; rectified++) {
+            int64_t N = 4, pixels = N * sizes[s][2] * sizes[s][3];
+            Tensor cam = tensor_random(&cpu, DTYPE_F32, N * sizes[s][0] * sizes[s][1], -1, 1, s);
+            double *map = tensor_values(&cam), *up[2], *mask[2];
+            for (int64_t i = 0; i < cam.n && rectified; i++)
+                map[i] = fmax(map[i], 0);
+            mask_on(d, map, sizes[s], N, 0.5f, &up[0], &mask[0]);
+            mask_on(&cpu, map, sizes[s], N, 0.5f, &up[1], &mask[1]);
+            assert_memory_equal(up[0], up[1], (size_t)pixels * sizeof **up);
+            assert_memory_equal(mask[0], mask[1], (size_t)pixels * sizeof **mask);
+            free(map), free(up[0]), free(up[1]), free(mask[0]), free(mask[1]);
+            tensor_free(&cam);
+        }
+    device_close(&cpu);
+}
+
+static void check_select_rows(Device *d, int64_t N, int64_t width) {
     Tensor a = tensor_random(d, DTYPE_F32, N * width, -1, 0, 1), b = tensor_random(d, DTYPE_F32, N * width, 0, 1, 2);
     Tensor out = tensor_new(d, DTYPE_F32, N * width), accept = tensor_random(d, DTYPE_I32, N, 0, 2, 3);
-    const int32_t *decision = accept.data;
-    double *want = tensor_values(&b), *masked = tensor_values(&a);
+    double *want = tensor_values(&b), *masked = tensor_values(&a), *decision = tensor_values(&accept);
     int accepted = 0;
     for (int64_t n = 0; n < N; n++) {
         accepted += decision[n] != 0;
-        if (decision[n])
+        if (decision[n] != 0)
             memcpy(want + n * width, masked + n * width, (size_t)width * sizeof *want);
     }
     assert_true(accepted > 0 && accepted < N);
@@ -277,23 +333,29 @@ static void test_select_rows(void **state) {
     assert_true(tensor_equals("selected", &out, want, TOLERANCE_EXACT));
     d->ops->select_rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, b.data);
     assert_true(tensor_equals("selected over b", &b, want, TOLERANCE_EXACT));
-    d->ops->select_rows(d, 0, (size_t)width * 4, NULL, NULL, NULL, NULL);
-    free(want), free(masked);
+    free(want), free(masked), free(decision);
     tensor_free(&a), tensor_free(&b), tensor_free(&out), tensor_free(&accept);
 }
 
-static void assert_rejected(Device *d, int64_t N, const int32_t *accept, int64_t max, const double *want,
-                            int32_t many) {
-    Tensor index = tensor_new(d, DTYPE_I32, N);
-    int32_t count = -5;
-    d->ops->select_rejected(d, N, accept, max, index.data, &count);
-    assert_int_equal(count, many);
+static void test_select_rows(void **state) {
+    Device *d = *state;
+    check_select_rows(d, 70, 301);
+    check_select_rows(d, 9, 4196); /* whole 16-byte units, more than the CUDA backend gives to one block */
+    d->ops->select_rows(d, 0, 1204, NULL, NULL, NULL, NULL);
+}
+
+static void assert_rejected(Device *d, int64_t N, const double *accept, int64_t max, const double *want, double many) {
+    Tensor index = tensor_new(d, DTYPE_I32, N), count = tensor_new(d, DTYPE_I32, 1);
+    Tensor decision = tensor_new(d, DTYPE_I32, N);
+    tensor_set(&decision, accept);
+    d->ops->select_rejected(d, N, decision.data, max, index.data, count.data);
+    assert_true(tensor_equals("count", &count, &many, TOLERANCE_EXACT));
     assert_true(tensor_equals("rejected", &index, want, TOLERANCE_EXACT));
-    tensor_free(&index);
+    tensor_free(&index), tensor_free(&count), tensor_free(&decision);
 }
 
 static void test_select_rejected(void **state) {
-    const int32_t mixed[6] = {0, 1, 0, 0, 7, 0}, all[3] = {1, 1, 1}, none[3] = {0, 0, 0};
+    const double mixed[6] = {0, 1, 0, 0, 7, 0}, all[3] = {1, 1, 1}, none[3] = {0, 0, 0};
     assert_rejected(*state, 6, mixed, 100, (double[]){0, 2, 3, 5, -1, -1}, 4);
     assert_rejected(*state, 6, mixed, 4, (double[]){0, 2, 3, 5, -1, -1}, 4);
     assert_rejected(*state, 6, mixed, 2, (double[]){0, 2, -1, -1, -1, -1}, 4);
@@ -303,13 +365,42 @@ static void test_select_rejected(void **state) {
     assert_rejected(*state, 0, NULL, 3, NULL, 0);
 }
 
+/* More rows than the CUDA backend's block has threads. */
+static void test_select_rejected_of_many(void **state) {
+    Device *d = *state;
+    enum { N = 777 };
+    static const int64_t rooms[] = {0, 1, 255, 256, 257, N};
+    Tensor drawn = tensor_random(d, DTYPE_I32, N, 0, 2, 5);
+    double *accept = tensor_values(&drawn), want[N];
+    for (size_t r = 0; r < sizeof rooms / sizeof *rooms; r++) {
+        int64_t rejected = 0;
+        for (int64_t n = 0; n < N; n++)
+            want[n] = -1;
+        for (int64_t n = 0; n < N; n++) {
+            if (accept[n] == 0 && rejected < rooms[r])
+                want[rejected] = (double)n;
+            rejected += accept[n] == 0;
+        }
+        assert_rejected(d, N, accept, rooms[r], want, (double)rejected);
+    }
+    free(accept);
+    tensor_free(&drawn);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_weights),      cmocka_unit_test(test_cam),
-        cmocka_unit_test(test_channel_sum),  cmocka_unit_test(test_upsample),
-        cmocka_unit_test(test_mask_by_hand), cmocka_unit_test(test_mask_per_image),
-        cmocka_unit_test(test_top),          cmocka_unit_test(test_apply),
-        cmocka_unit_test(test_select_rows),  cmocka_unit_test(test_select_rejected),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_cam),
+        cmocka_unit_test(test_channel_sum),
+        cmocka_unit_test(test_upsample),
+        cmocka_unit_test(test_mask_by_hand),
+        cmocka_unit_test(test_mask_per_image),
+        cmocka_unit_test(test_top),
+        cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_masks_do_not_depend_on_the_backend),
+        cmocka_unit_test(test_select_rows),
+        cmocka_unit_test(test_select_rejected),
+        cmocka_unit_test(test_select_rejected_of_many),
         cmocka_unit_test(test_soften),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);

@@ -1,6 +1,6 @@
 /* The random transform: Philox against published vectors, drawn parameters and pixels against an independent
  * implementation on top of torchvision (tests/golden/views.h5, made by scripts/golden/views_golden.py), and what must
- * not matter: threads, batching, storage type. Run from the repository root. */
+ * not matter: backend, threads, batching, storage type. Run from the repository root. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +22,41 @@ static void *block(int64_t n, size_t size) {
     void *memory = calloc((size_t)(n > 0 ? n : 1), size);
     assert_non_null(memory);
     return memory;
+}
+
+/* Host values on the device, and back into a block of the caller's. */
+static Tensor upload(Device *d, DType type, int64_t n, const void *host) {
+    Tensor t = tensor_new(d, type, n);
+    d->ops->copy_in(d, t.data, host, (size_t)n * dtype_size(type));
+    return t;
+}
+
+static void *download(const Tensor *t) {
+    void *host = block(t->n, dtype_size(t->type));
+    t->device->ops->copy_out(t->device, host, t->data, (size_t)t->n * dtype_size(t->type));
+    assert_true(tensor_guards_hold(t));
+    return host;
+}
+
+/* What views_make leaves, on the host. */
+typedef struct Views {
+    void *out;          /* [n,H,W,3] of the type asked for */
+    ViewParams *params; /* [n] */
+} Views;
+
+static Views make_views(Device *d, const ViewSpec *spec, int64_t n, int H, int W, const uint8_t *images,
+                        const int64_t *ids, DType type) {
+    const int64_t values = n * H * W * 3;
+    Tensor source = upload(d, DTYPE_U8, values, images), number = upload(d, DTYPE_I64, n, ids);
+    Tensor out = tensor_new(d, type, values), params = tensor_new(d, DTYPE_U8, n * (int64_t)sizeof(ViewParams));
+    d->ops->views_make(d, spec, n, H, W, source.data, number.data, type, out.data, params.data);
+    Views views = {download(&out), download(&params)};
+    tensor_free(&source), tensor_free(&number), tensor_free(&out), tensor_free(&params);
+    return views;
+}
+
+static void views_free(Views *views) {
+    free(views->out), free(views->params);
 }
 
 /* ---- Philox ---- */
@@ -163,6 +198,22 @@ static void test_draws(void **state) {
  * by up to 2, a standard deviation of 0.22 by 4.5: 5e-6, and as much again for the roundings of the other operators. */
 #define PIXEL_TOLERANCE 1e-5
 
+static int pixels_agree(const char *what, int64_t n, int64_t image, const float *got, const float *want) {
+    double off = 0;
+    int64_t worst = 0;
+    for (int64_t i = 0; i < n * image; i++) {
+        double here = fabs((double)got[i] - (double)want[i]);
+        if (!(here <= off)) {
+            off = here;
+            worst = i;
+        }
+    }
+    if (!(off <= PIXEL_TOLERANCE))
+        print_message("%s, image %d, value %d: got %.8g, want %.8g\n", what, (int)(worst / image), (int)(worst % image),
+                      (double)got[worst], (double)want[worst]);
+    return off <= PIXEL_TOLERANCE;
+}
+
 static void test_pixels(void **state) {
     Device *d = *state;
     hid_t file = golden_open();
@@ -171,28 +222,11 @@ static void test_pixels(void **state) {
         char group[32];
         snprintf(group, sizeof group, "pixels%d", k);
         Golden g = golden_read(file, group, 1);
-        int64_t image = (int64_t)g.H * g.W * 3, worst = 0;
-        ViewParams *params = block(g.n, sizeof *params);
-        Tensor out = tensor_new(d, DTYPE_F32, g.n * image);
-        d->ops->views_make(d, &g.spec, g.n, g.H, g.W, g.images, g.ids, DTYPE_F32, out.data, params);
-        const float *got = out.data;
-        double off = 0;
+        Views views = make_views(d, &g.spec, g.n, g.H, g.W, g.images, g.ids, DTYPE_F32);
         for (int64_t i = 0; i < g.n; i++)
-            assert_params(&params[i], g.choices + i * 11, g.factors + i * 4);
-        for (int64_t i = 0; i < g.n * image; i++) {
-            double here = fabs((double)got[i] - (double)g.out[i]);
-            if (!(here <= off)) {
-                off = here;
-                worst = i;
-            }
-        }
-        if (!(off <= PIXEL_TOLERANCE))
-            print_message("%s, image %d, value %d: got %.8g, want %.8g\n", group, (int)(worst / image),
-                          (int)(worst % image), (double)got[worst], (double)g.out[worst]);
-        assert_true(off <= PIXEL_TOLERANCE);
-        assert_true(tensor_guards_hold(&out));
-        tensor_free(&out);
-        free(params);
+            assert_params(&views.params[i], g.choices + i * 11, g.factors + i * 4);
+        assert_true(pixels_agree(group, g.n, (int64_t)g.H * g.W * 3, views.out, g.out));
+        views_free(&views);
         golden_free(&g);
     }
     H5Fclose(file);
@@ -241,44 +275,78 @@ static void batch_free(Batch *b) {
     free(b->images), free(b->ids);
 }
 
+/* Below and above what a block of the CUDA backend has threads for and what it keeps in shared memory, and odd ones. */
+static const int sizes[][2] = {{1, 1}, {3, 5}, {40, 56}, {33, 31}, {64, 64}, {120, 130}, {130, 140}, {1, 300}};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static void test_backends_agree(void **state) {
+    Device *d = *state, cpu;
+    Error err;
+    assert_int_equal(device_open_cpu(&cpu, 1, &err), STATUS_OK);
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = VIEW_STANDARD; kind <= VIEW_CROP_FLIP; kind++) {
+            Batch b = batch_new(6, sizes[s][0], sizes[s][1]);
+            ViewSpec spec = recipe((ViewKind)kind);
+            Views got = make_views(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32);
+            Views want = make_views(&cpu, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32);
+            char what[64];
+            snprintf(what, sizeof what, "%d x %d, kind %d", b.H, b.W, kind);
+            assert_memory_equal(got.params, want.params, (size_t)b.n * sizeof(ViewParams));
+            assert_true(pixels_agree(what, b.n, (int64_t)b.H * b.W * 3, got.out, want.out));
+            views_free(&got), views_free(&want);
+            batch_free(&b);
+        }
+    device_close(&cpu);
+}
+
+/* The views of `b`, three images to a call. */
+static void make_in_parts(Device *d, const ViewSpec *spec, const Batch *b, Tensor *images, Tensor *ids, Tensor *out) {
+    const int64_t image = (int64_t)b->H * b->W * 3;
+    for (int64_t first = 0; first < b->n; first += 3) {
+        int64_t count = first + 3 < b->n ? 3 : b->n - first;
+        d->ops->views_make(d, spec, count, b->H, b->W, (uint8_t *)images->data + first * image,
+                           (int64_t *)ids->data + first, DTYPE_F32, (float *)out->data + first * image, NULL);
+    }
+}
+
 static void test_threads_and_batching_do_not_matter(void **state) {
     Device *d = *state;
-    Batch b = batch_new(7, 40, 56);
-    int64_t image = 40 * 56 * 3;
     int threads = d->threads;
     ViewSpec spec = recipe(VIEW_RANDOM);
-    float *want = block(b.n * image, sizeof *want), *got = block(b.n * image, sizeof *got);
-    d->ops->views_make(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32, want, NULL);
-    for (d->threads = 1; d->threads <= 3; d->threads++) {
-        memset(got, 0xFF, (size_t)(b.n * image) * sizeof *got);
-        for (int64_t first = 0; first < b.n; first += 3) {
-            int64_t count = first + 3 < b.n ? 3 : b.n - first;
-            d->ops->views_make(d, &spec, count, b.H, b.W, b.images + first * image, b.ids + first, DTYPE_F32,
-                               got + first * image, NULL);
+    for (int odd = 0; odd < 2; odd++) {
+        Batch b = batch_new(7, 40 + odd, 56 + odd);
+        int64_t values = b.n * b.H * b.W * 3;
+        Views want = make_views(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32);
+        Tensor images = upload(d, DTYPE_U8, values, b.images), ids = upload(d, DTYPE_I64, b.n, b.ids);
+        for (d->threads = 1; d->threads <= 3; d->threads++) {
+            Tensor out = tensor_new(d, DTYPE_F32, values);
+            make_in_parts(d, &spec, &b, &images, &ids, &out);
+            void *got = download(&out);
+            assert_memory_equal(got, want.out, (size_t)values * sizeof(float));
+            free(got);
+            tensor_free(&out);
         }
-        assert_memory_equal(got, want, (size_t)(b.n * image) * sizeof *got);
+        tensor_free(&images), tensor_free(&ids);
+        views_free(&want);
+        batch_free(&b);
     }
     d->threads = threads;
-    d->ops->views_make(d, &spec, 0, b.H, b.W, NULL, NULL, DTYPE_F32, NULL, NULL);
-    free(want), free(got);
-    batch_free(&b);
+    d->ops->views_make(d, &spec, 0, 40, 56, NULL, NULL, DTYPE_F32, NULL, NULL);
 }
 
 static void test_bf16_is_f32_rounded(void **state) {
     Device *d = *state;
-    Batch b = batch_new(5, 224, 224);
-    int64_t values = b.n * 224 * 224 * 3;
-    ViewSpec spec = recipe(VIEW_RANDOM);
-    float *wide = block(values, sizeof *wide);
-    Tensor narrow = tensor_new(d, DTYPE_BF16, values);
-    d->ops->views_make(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32, wide, NULL);
-    d->ops->views_make(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_BF16, narrow.data, NULL);
-    for (int64_t i = 0; i < values; i++)
-        assert_true(((uint16_t *)narrow.data)[i] == bf16_of_float(wide[i]));
-    assert_true(tensor_guards_hold(&narrow));
-    tensor_free(&narrow);
-    free(wide);
-    batch_free(&b);
+    for (int s = 0; s <= SIZES; s++) {
+        const int H = s < SIZES ? sizes[s][0] : 224, W = s < SIZES ? sizes[s][1] : 224;
+        Batch b = batch_new(d->kind == DEVICE_CUDA ? 2 : 5, H, W);
+        ViewSpec spec = recipe(VIEW_RANDOM);
+        Views wide = make_views(d, &spec, b.n, H, W, b.images, b.ids, DTYPE_F32);
+        Views narrow = make_views(d, &spec, b.n, H, W, b.images, b.ids, DTYPE_BF16);
+        for (int64_t i = 0; i < b.n * H * W * 3; i++)
+            assert_true(((uint16_t *)narrow.out)[i] == bf16_of_float(((float *)wide.out)[i]));
+        views_free(&wide), views_free(&narrow);
+        batch_free(&b);
+    }
 }
 
 /* ---- statistics: five standard deviations of a mean over DRAWS views ---- */
@@ -348,6 +416,7 @@ int main(void) {
         cmocka_unit_test(test_philox_known_answers),
         cmocka_unit_test(test_draws),
         cmocka_unit_test(test_pixels),
+        cmocka_unit_test(test_backends_agree),
         cmocka_unit_test(test_threads_and_batching_do_not_matter),
         cmocka_unit_test(test_bf16_is_f32_rounded),
         cmocka_unit_test(test_statistics),

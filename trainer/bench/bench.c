@@ -10,6 +10,8 @@
 
 #include "kernels/base/philox.h"
 
+enum { BENCH_SETS = 64 };
+
 double bench_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -53,8 +55,8 @@ void bench_fill(float *values, int64_t n, uint64_t stream) {
 
 static Status configure(BenchContext *b, Error *err) {
     const BenchOptions *o = b->options;
-    char text[9][96];
-    char *sets[9];
+    char text[8][96];
+    char *sets[8 + BENCH_SETS];
     int count = 0;
 #define SET(...) snprintf(text[count], sizeof text[count], __VA_ARGS__), sets[count] = text[count], count++
     SET("profile=%.60s", o->profile);
@@ -66,6 +68,10 @@ static Status configure(BenchContext *b, Error *err) {
     SET("model.projection=%lld", (long long)o->dim);
     SET("train.batch=%lld", (long long)o->batch);
 #undef SET
+    if (o->set_count > BENCH_SETS)
+        return error_set(err, STATUS_USAGE, "bench takes up to %d --set", (int)BENCH_SETS);
+    for (int i = 0; i < o->set_count; i++)
+        sets[count++] = o->sets[i];
     return config_load(&b->config, NULL, sets, count, err);
 }
 
@@ -79,16 +85,19 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
             continue;
         BenchContext b = {.options = options};
         RETURN_IF(configure(&b, err));
-        Status status = runtime_open(&b.runtime, b.config.backend, NULL, 0, err);
+        Status status = runtime_open(&b.runtime, &b.config, NULL, 0, err);
         json_init(&b.json);
         json_begin_object(&b.json, NULL);
         json_string(&b.json, "bench", what);
         json_string(&b.json, "device", b.runtime.device.name);
+        json_string(&b.json, "backend", b.runtime.device.kind == DEVICE_CUDA ? "cuda" : "cpu");
+        json_string(&b.json, "libraries", b.runtime.device.libraries);
         json_integer(&b.json, "ranks", b.runtime.comm.size);
         json_integer(&b.json, "threads", b.runtime.comm.threads);
         if (status == STATUS_OK)
             status = benches[i].run(&b, err);
         json_number(&b.json, "peak_mb", bench_peak_mb());
+        json_number(&b.json, "device_mb", (double)b.runtime.device.bytes_peak * 1e-6);
         json_end_object(&b.json);
         if (status == STATUS_OK && b.runtime.comm.rank == 0 && options->json)
             printf("%s\n", b.json.text);

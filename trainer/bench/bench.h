@@ -10,7 +10,9 @@
 
 typedef struct BenchOptions {
     const char *model, *method, *precision, *profile, *backend, *data;
-    int64_t width, size, batch, rows, dim, steps;
+    int64_t width, size, batch, rows, dim, steps, gemm;
+    char *const *sets; /* "key=value": further keys of the configuration, after those above */
+    int set_count;
     int json;
 } BenchOptions;
 

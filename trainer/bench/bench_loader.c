@@ -1,4 +1,4 @@
-/* Images per second the loader hands over, nothing else running. */
+/* Images per second the loader hands over, and that reach the device, nothing else running. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,63 +6,126 @@
 
 #include "io/import/import.h"
 #include "io/loader/loader.h"
+#include "io/loader/resident.h"
 #include "trainer/bench/bench.h"
+#include "trainer/run/feed.h"
 
-static Status read_epochs(BenchContext *b, const Dataset *dataset, LoaderMode mode, double *images_per_s, Error *err) {
-    const BenchOptions *o = b->options;
-    int64_t *ids = NULL, n = 0, images = 0;
-    RETURN_IF(dataset_select_classes(dataset, SPLIT_TRAIN, 0, &ids, &n, err));
+/* What is timed: a loader, and the feed behind it or NULL. */
+typedef struct Source {
+    const Dataset *dataset;
+    int64_t *ids, n;
+    Loader *loader;
+    Resident resident;
+    Feed feed;
+    int feeds;
+} Source;
+
+static void source_close(Source *s) {
+    feed_drop(&s->feed, s->loader);
+    if (s->loader)
+        loader_close(s->loader);
+    feed_free(&s->feed);
+    resident_free(&s->resident);
+    free(s->ids);
+}
+
+static Status source_open(BenchContext *b, Source *s, const Dataset *dataset, LoaderMode mode, int feeds, Error *err) {
+    Device *device = &b->runtime.device;
+    const Comm *comm = &b->runtime.comm;
+    int64_t first, rows;
+    *s = (Source){.dataset = dataset, .feeds = feeds};
+    RETURN_IF(dataset_select_classes(dataset, SPLIT_TRAIN, 0, &s->ids, &s->n, err));
+    if (mode == LOADER_IDS) {
+        RETURN_IF(resident_open(&s->resident, device, dataset, SPLIT_TRAIN, s->ids, s->n, err));
+        RETURN_IF(resident_fill(&s->resident, NULL, NULL, err));
+    }
+    order_share(b->options->batch, 0, comm->size, &first, &rows);
+    if (feeds)
+        RETURN_IF(feed_init(&s->feed, device, mode == LOADER_IDS ? &s->resident : NULL, rows, dataset->height,
+                            dataset->mean, dataset->std, err));
     LoaderConfig config = {.dataset = dataset,
                            .split = SPLIT_TRAIN,
-                           .layout = {.ids = ids, .n = n, .block = 64, .window = 64},
+                           .layout = {.ids = s->ids, .n = s->n, .block = 64, .window = 64},
                            .mode = mode,
                            .seed = 1,
                            .shuffle = 1,
-                           .batch = o->batch,
-                           .rank = b->runtime.comm.rank,
-                           .size = b->runtime.comm.size,
+                           .batch = b->options->batch,
+                           .rank = comm->rank,
+                           .size = comm->size,
                            .prefetch = 4,
-                           .cache_bytes = (int64_t)1 << 30};
-    Loader *loader = NULL;
+                           .cache_bytes = (int64_t)1 << 30,
+                           .device = feeds ? device : NULL};
+    return loader_open(&s->loader, &config, err);
+}
+
+/* Takes the next batch, to the device when there is a feed, and gives it back. */
+static Status take(Source *s, int64_t *images, int *done, Error *err) {
+    Batch batch;
+    if (!s->feeds) {
+        RETURN_IF(loader_next(s->loader, &batch, done, err));
+        if (!*done)
+            loader_release(s->loader, &batch);
+    } else {
+        RETURN_IF(feed_next(&s->feed, s->loader, &batch, done, err));
+        if (!*done) {
+            feed_load(&s->feed, &batch);
+            feed_prefetch(&s->feed, s->loader);
+            feed_done(&s->feed, s->loader, &batch);
+        }
+    }
+    *images += *done ? 0 : batch.global_rows;
+    return STATUS_OK;
+}
+
+static Status read_epochs(BenchContext *b, const Dataset *dataset, LoaderMode mode, int feeds, double *images_per_s,
+                          Error *err) {
+    const BenchOptions *o = b->options;
+    int64_t images = 0;
+    Source source;
     double *seconds = calloc((size_t)o->steps, sizeof *seconds);
-    Status status = seconds ? loader_open(&loader, &config, err) : error_set(err, STATUS_SYSTEM, "out of memory");
+    Status status = source_open(b, &source, dataset, mode, feeds, err);
+    if (status == STATUS_OK && !seconds)
+        status = error_set(err, STATUS_SYSTEM, "out of memory");
     for (int64_t epoch = 0; status == STATUS_OK && epoch < o->steps; epoch++) {
         double begin = bench_now();
         int done = 0;
         images = 0;
-        status = loader_start_epoch(loader, (uint32_t)epoch + 1, 0, err);
-        while (status == STATUS_OK && !done) {
-            Batch batch;
-            status = loader_next(loader, &batch, &done, err);
-            if (status == STATUS_OK && !done) {
-                images += batch.global_rows;
-                loader_release(loader, &batch);
-            }
-        }
+        status = loader_start_epoch(source.loader, (uint32_t)epoch + 1, 0, err);
+        while (status == STATUS_OK && !done)
+            status = take(&source, &images, &done, err);
+        b->runtime.device.ops->sync(&b->runtime.device);
         seconds[epoch] = bench_now() - begin;
     }
     if (status == STATUS_OK)
         *images_per_s = (double)images / bench_median(seconds, o->steps);
-    if (loader)
-        loader_close(loader);
+    source_close(&source);
     free(seconds);
-    free(ids);
     return status;
 }
 
 static Status run(BenchContext *b, const char *dir, Error *err) {
+    static const struct {
+        const char *name; /* of the number in JSON */
+        LoaderMode mode;
+        int feeds;
+    } ways[] = {{"images_per_s", LOADER_STREAM, 0},
+                {"memory_images_per_s", LOADER_MEMORY, 0},
+                {"memory_to_device_images_per_s", LOADER_MEMORY, 1},
+                {"resident_images_per_s", LOADER_IDS, 1}};
+    enum { WAYS = sizeof ways / sizeof *ways };
     Dataset dataset;
-    double stream = 0, memory = 0;
+    double rates[WAYS] = {0};
     RETURN_IF(dataset_open(&dataset, dir, 0, err));
-    Status status = read_epochs(b, &dataset, LOADER_STREAM, &stream, err);
-    if (status == STATUS_OK)
-        status = read_epochs(b, &dataset, LOADER_MEMORY, &memory, err);
-    json_number(&b->json, "seconds", stream > 0 ? (double)dataset.count[SPLIT_TRAIN] / stream : 0);
-    json_number(&b->json, "images_per_s", stream);
-    json_number(&b->json, "memory_images_per_s", memory);
+    Status status = STATUS_OK;
+    for (int w = 0; w < WAYS && status == STATUS_OK; w++)
+        status = read_epochs(b, &dataset, ways[w].mode, ways[w].feeds, &rates[w], err);
+    json_number(&b->json, "seconds", rates[0] > 0 ? (double)dataset.count[SPLIT_TRAIN] / rates[0] : 0);
+    for (int w = 0; w < WAYS; w++)
+        json_number(&b->json, ways[w].name, rates[w]);
     if (status == STATUS_OK && !b->options->json && b->runtime.comm.rank == 0)
-        printf("loader %dx%d batch %lld: stream %.0f images/s, memory %.0f images/s\n", dataset.height, dataset.width,
-               (long long)b->options->batch, stream, memory);
+        printf("loader %dx%d batch %lld: stream %.0f images/s, memory %.0f images/s; to the device: memory %.0f, "
+               "resident %.0f images/s\n",
+               dataset.height, dataset.width, (long long)b->options->batch, rates[0], rates[1], rates[2], rates[3]);
     dataset_close(&dataset);
     return status;
 }

@@ -1,5 +1,5 @@
-/* The global contrastive loss alone: gathers, both passes, gradient. `extra_mb` is what the process grew by beyond the
- * embeddings and their gradient. */
+/* The global contrastive loss alone: gathers, both passes, gradient. `extra_mb` is what device memory (on the CPU: the
+ * process) grew by beyond the embeddings and their gradient. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,6 +8,13 @@
 #include "trainer/method/contrastive.h"
 
 enum { CLASSES = 200 };
+
+/* Device memory taken so far, in megabytes: the process's largest size on the CPU, whose libraries allocate too. */
+static double memory_mb(const Device *d, int peak) {
+    if (d->kind != DEVICE_CPU)
+        return 1e-6 * (double)(peak ? d->bytes_peak : d->bytes_now);
+    return peak ? bench_peak_mb() : bench_resident_mb();
+}
 
 /* `share` [1] f64 on the device. */
 static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *dz, double *share, int64_t *own_rows,
@@ -34,12 +41,14 @@ static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *
             seconds[i] = bench_now() - begin;
     }
     comm_host_sum_f64(comm, &loss, 1);
-    const double median = bench_median(seconds, o->steps), extra = bench_peak_mb() - before;
+    const double median = bench_median(seconds, o->steps), extra = memory_mb(c->device, 1) - before;
+    const double flop = 6.0 * (double)o->rows * (double)o->rows * (double)o->dim; /* three products of rows */
     json_integer(&b->json, "rows", o->rows);
     json_integer(&b->json, "dim", o->dim);
     json_number(&b->json, "seconds", median);
     json_number(&b->json, "images_per_s", (double)o->rows / 2 / median);
     json_number(&b->json, "extra_mb", extra);
+    json_number(&b->json, "gflop_s", 1e-9 * flop / median);
     json_number(&b->json, "loss", loss);
     if (!o->json && comm->rank == 0)
         printf("loss %lld x %lld: %.4f s, %.1f MB extra\n", (long long)o->rows, (long long)o->dim, median, extra);
@@ -80,7 +89,7 @@ Status bench_loss(BenchContext *b, Error *err) {
         d->ops->unit_forward(d, own, (int)o->dim, x, z, norm);
         d->ops->zero(d, dz, bytes);
         d->ops->sync(d);
-        const double before = bench_resident_mb();
+        const double before = memory_mb(d, 0);
         status = contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07,
                                   b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, err);
         if (status == STATUS_OK)

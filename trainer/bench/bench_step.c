@@ -53,6 +53,7 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
         comm_barrier(comm);
         double begin = bench_now();
         step_run(step, &input, 1, &report);
+        step->device->ops->sync(step->device);
         if (i < 0)
             continue;
         seconds[i] = bench_now() - begin;
@@ -69,7 +70,6 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
     json_number(&b->json, "seconds", median);
     json_number(&b->json, "images_per_s", (double)o->batch / median);
     json_number(&b->json, "accept_rate", (double)accepted / (double)(o->batch * o->steps));
-    json_number(&b->json, "device_mb", (double)b->runtime.device.bytes_peak * 1e-6);
     json_begin_object(&b->json, "phases");
     for (int p = 0; p < PHASE_COUNT; p++)
         json_number(&b->json, PHASE_NAMES[p], phases[p]);

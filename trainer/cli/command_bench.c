@@ -18,20 +18,22 @@ Status command_bench(int argc, char **argv, Error *err) {
                       .rows = 16384,
                       .dim = 128,
                       .steps = 5};
-    OptionList positional = {0};
+    OptionList positional = {0}, sets = {0};
     const Option options[] = {
         {"model", "NAME", OPTION_TEXT, &o.model, "step: resnet10|18|34|50|101 (resnet18)"},
-        {"width", "N", OPTION_INTEGER, &o.width, "step: stem channels (64)"},
-        {"size", "N", OPTION_INTEGER, &o.size, "step, loader: image side (64)"},
+        {"width", "N", OPTION_INTEGER, &o.width, "step, ops: stem channels (64)"},
+        {"size", "N", OPTION_INTEGER, &o.size, "step, loader, ops: image side (64)"},
         {"batch", "N", OPTION_INTEGER, &o.batch, "step, loader, ops: images, all ranks together (32)"},
         {"method", "NAME", OPTION_TEXT, &o.method, "step: ce|simclr|supcon|excon|exconb (excon)"},
         {"profile", "NAME", OPTION_TEXT, &o.profile, "step: official|recommended (recommended)"},
         {"precision", "f32|bf16", OPTION_TEXT, &o.precision, "step, ops (bf16)"},
         {"backend", "auto|cpu|cuda", OPTION_TEXT, &o.backend, "(auto)"},
-        {"rows", "N", OPTION_INTEGER, &o.rows, "loss: rows of all ranks (16384)"},
+        {"rows", "N", OPTION_INTEGER, &o.rows, "loss: rows of all ranks (16384); ops: at most 4096"},
         {"dim", "N", OPTION_INTEGER, &o.dim, "loss: embedding size (128)"},
+        {"gemm", "N", OPTION_INTEGER, &o.gemm, "ops: side of the reference product (1024; CUDA: 8192)"},
         {"data", "DIR", OPTION_TEXT, &o.data, "loader: dataset folder (a temporary synthetic one)"},
         {"steps", "N", OPTION_INTEGER, &o.steps, "timed repetitions, after one warm-up (5)"},
+        {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"},
         {"json", NULL, OPTION_FLAG, &o.json, "one JSON object"},
     };
     const OptionTable table = {.usage = "bench step|loss|loader|ops [--option value]... [--json]",
@@ -46,5 +48,7 @@ Status command_bench(int argc, char **argv, Error *err) {
     if (o.steps < 1 || o.batch < 1 || o.rows < 2 || o.dim < 1 || o.size < 8)
         return error_set(err, STATUS_USAGE,
                          "--steps, --batch, --dim must be positive, --rows 2 or more, --size 8 or more");
+    o.sets = sets.items;
+    o.set_count = sets.count;
     return bench_run(positional.items[0], &o, err);
 }

@@ -147,7 +147,7 @@ static Status record(const EvalRun *e, const EvalResult *r, Error *err) {
 static Status run(EvalRun *e, Error *err) {
     Comm *comm = &e->runtime.comm;
     EvalResult result;
-    RETURN_IF(runtime_open(&e->runtime, e->config.backend, NULL, 0, err));
+    RETURN_IF(runtime_open(&e->runtime, &e->config, NULL, 0, err));
     RETURN_IF(comm_agree(comm, load_model(e, err), err));
     RETURN_IF(comm_agree(comm, open_data(e, err), err));
     RETURN_IF(

@@ -27,7 +27,8 @@ typedef enum ClassifierSchedule { CLASSIFIER_ALTERNATE, CLASSIFIER_JOINT } Class
 typedef enum ClassifierAugment { CLASSIFIER_AUGMENT_NONE, CLASSIFIER_AUGMENT_CROP_FLIP } ClassifierAugment;
 typedef enum LrSchedule { LR_COSINE, LR_CONSTANT } LrSchedule;
 typedef enum Warmup { WARMUP_AUTO, WARMUP_ON, WARMUP_OFF } Warmup;
-typedef enum LoaderKind { LOADER_KIND_AUTO, LOADER_KIND_STREAM, LOADER_KIND_MEMORY } LoaderKind;
+typedef enum LoaderKind { LOADER_KIND_AUTO, LOADER_KIND_STREAM, LOADER_KIND_MEMORY, LOADER_KIND_DEVICE } LoaderKind;
+typedef enum ConvChoice { CONV_AUTO, CONV_CUDNN, CONV_GEMM } ConvChoice;
 typedef enum SelectionSplit { SELECTION_HOLDOUT, SELECTION_VAL } SelectionSplit;
 
 typedef struct Config {
@@ -42,8 +43,9 @@ typedef struct Config {
         char dir[1024];
         int64_t classes;        /* first n classes; 0 all */
         double holdout;         /* * share of train held out for selection: 0 / 0.05 */
-        int loader;             /* auto: memory when the split fits data.memory_mb */
+        int loader;             /* auto: on the device or in memory when the split fits */
         int64_t memory_mb;      /* 2048 */
+        int64_t device_mb;      /* with CUDA: 16384 */
         int64_t prefetch;       /* batches, 4 */
         int64_t shuffle_window; /* blocks per shuffle window, 64 */
     } data;
@@ -105,8 +107,13 @@ typedef struct Config {
         int selection; /* * holdout / val */
     } eval;
     struct {
-        int64_t bucket_mb; /* gradient all-reduce bucket: 25 */
+        int64_t bucket_mb;      /* gradient all-reduce bucket: 25 */
+        int transport;          /* CommTransport (comm/comm.h) */
+        double connect_seconds; /* 300 */
     } comm;
+    struct {
+        int conv; /* ConvChoice */
+    } cuda;
 } Config;
 
 /* Defaults of a profile. */

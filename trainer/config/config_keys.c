@@ -34,9 +34,12 @@ const Key config_keys[] = {
     INTEGER("data.classes", data.classes, HASHED, 0, 1000000, "0", "first n classes only; 0 takes all"),
     REAL("data.holdout", data.holdout, HASHED, 0, 0.5, "0", "0.05",
          "share of train kept apart to choose the best epoch"),
-    ENUM("data.loader", data.loader, 0, LIST("auto", "stream", "memory"), "auto", NULL,
-         "auto: memory when the split fits data.memory_mb"),
-    INTEGER("data.memory_mb", data.memory_mb, 0, 1, 16777216, "2048", "largest split held in memory, MiB per rank"),
+    ENUM("data.loader", data.loader, 0, LIST("auto", "stream", "memory", "device"), "auto", NULL,
+         "auto: device or memory when the split fits data.device_mb or data.memory_mb"),
+    INTEGER("data.memory_mb", data.memory_mb, 0, 1, 16777216, "2048",
+            "MB of images that the ranks of a host hold: the split, or the cache of stream"),
+    INTEGER("data.device_mb", data.device_mb, 0, 0, 16777216, "16384",
+            "device memory that training images may take with CUDA, MiB per rank; 0: none"),
     INTEGER("data.prefetch", data.prefetch, 0, 1, 64, "4", "batches read ahead"),
     INTEGER("data.shuffle_window", data.shuffle_window, HASHED, 1, 1048576, "64",
             "blocks (shard chunks) among which samples are shuffled"),
@@ -137,6 +140,13 @@ const Key config_keys[] = {
          "split that chooses the best epoch; holdout needs data.holdout > 0"),
 
     INTEGER("comm.bucket_mb", comm.bucket_mb, 0, 1, 4096, "25", "MiB of gradients per all-reduce"),
+    ENUM("comm.transport", comm.transport, 0, LIST("auto", "nccl", "mpi"), "auto", NULL,
+         "between CUDA devices; auto: NCCL where built in, else mpi: through host memory, ranks may share a device"),
+    REAL("comm.connect_seconds", comm.connect_seconds, ABOVE, 0, 86400, "300", NULL,
+         "NCCL gives up connecting the ranks after so long"),
+
+    ENUM("cuda.conv", cuda.conv, 0, LIST("auto", "cudnn", "gemm"), "auto", NULL,
+         "convolutions on CUDA devices; auto: cuDNN where built in, else gemm: im2col and cuBLAS, for cross-checks"),
 };
 
 const int config_key_count = sizeof config_keys / sizeof *config_keys;

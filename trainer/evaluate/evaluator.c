@@ -56,7 +56,7 @@ static Status init_parts(Evaluator *e, const float mean[3], const float std[3], 
     e->arena_bytes = explainer_arena_bytes(&e->explainer);
     RETURN_IF(e->model->device->ops->alloc(e->model->device, e->arena_bytes, &e->arena, err));
     e->explainer.arena = e->arena;
-    RETURN_IF(feed_init(&e->feed, e->model->device, e->max_rows, e->model->shape.size, mean, std, err));
+    RETURN_IF(feed_init(&e->feed, e->model->device, NULL, e->max_rows, e->model->shape.size, mean, std, err));
     return allocate(e, err);
 }
 
@@ -145,20 +145,20 @@ static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *su
     for (;;) {
         Batch batch;
         int done = 0;
-        Status status = loader_next(loader, &batch, &done, err);
+        Status status = feed_next(&e->feed, loader, &batch, &done, err);
         RETURN_IF(comm_agree(e->comm, status, err));
         if (done)
             return STATUS_OK;
         const int64_t rows = batch.rows;
         feed_load(&e->feed, &batch);
         ops->copy_in(e->model->device, e->labels, batch.labels, sizeof(int32_t) * (size_t)rows);
-        ops->sync(e->model->device);
-        loader_release(loader, &batch);
         feed_view(&e->feed, e->config, VIEW_STANDARD, 0, 0, rows, e->model->dtype, e->images);
+        feed_prefetch(&e->feed, loader);
         explain_classify(&e->explainer, e->images, rows, batch.global_rows);
         add_accuracy(e, rows, sums);
         if (reductions)
             add_faithfulness(e, rows, batch.global_rows, reductions, sums);
+        feed_done(&e->feed, loader, &batch); /* the sums came from the device, so its labels have been read */
     }
 }
 
@@ -175,8 +175,9 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
                            .batch = e->batch,
                            .rank = e->comm->rank,
                            .size = e->comm->size,
-                           .prefetch = 2,
-                           .cache_bytes = 64 << 20};
+                           .prefetch = 3,
+                           .cache_bytes = 64 << 20,
+                           .device = e->model->device};
     Loader *loader = NULL;
     Sums sums = {0};
     Status status = loader_open(&loader, &config, err);
@@ -187,6 +188,7 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
         walk_prepare_running(e->model, 1);
         status = run_batches(e, loader, reductions, &sums, err);
     }
+    feed_drop(&e->feed, loader);
     if (loader)
         loader_close(loader);
     RETURN_IF(status);

@@ -24,7 +24,7 @@ static void ends(const Step *step, Phase phase) {
 /* Waits for the device and charges each of the phases that were stamped, in order. */
 static void charge(const Step *step, StepReport *report, const Phase *phases, int count) {
     const Ops *ops = step->device->ops;
-    ops->sync(step->device);
+    step->comm->collectives->settle(step->comm);
     int from = STAMP_BEGIN;
     for (int i = 0; i < count; i++) {
         report->seconds[phases[i]] += ops->stamp_seconds(step->device, from, (int)phases[i]);
@@ -196,6 +196,7 @@ static void explain(Step *s, const StepInput *input) {
 /* Background rows this rank would append. */
 static int64_t background_rows(Step *s) {
     int32_t rejected = 0;
+    s->comm->collectives->settle(s->comm);
     s->device->ops->copy_out(s->device, &rejected, &s->scalars->rejected, sizeof rejected);
     return rejected < s->max_background ? rejected : s->max_background;
 }
@@ -339,6 +340,7 @@ static StepScalars collect(Step *s, int masked) {
     collectives->all_reduce(s->comm, &s->scalars->loss, 2, DTYPE_F64);
     if (masked)
         collectives->all_reduce(s->comm, &s->scalars->rejected, 1, DTYPE_I32);
+    collectives->settle(s->comm);
     s->device->ops->copy_out(s->device, &got, s->scalars, sizeof got);
     return got;
 }

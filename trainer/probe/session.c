@@ -33,7 +33,7 @@ static Status read_normalisation(ProbeSession *p, Error *err) {
 Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
                   Error *err) {
     *p = (ProbeSession){.options = options, .config = config, .std = {1, 1, 1}};
-    RETURN_IF(runtime_open(&p->runtime, config->backend, NULL, 0, err));
+    RETURN_IF(runtime_open(&p->runtime, config, NULL, 0, err));
     const Comm *comm = &p->runtime.comm;
     RETURN_IF(array_file_open(&p->in, options->in, err));
     RETURN_IF(read_normalisation(p, err));

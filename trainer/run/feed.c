@@ -8,27 +8,120 @@ static size_t image_bytes(const Feed *feed) {
     return (size_t)feed->size * (size_t)feed->size * 3;
 }
 
-Status feed_init(Feed *feed, Device *device, int64_t max_rows, int size, const float mean[3], const float std[3],
-                 Error *err) {
-    *feed = (Feed){.device = device, .max_rows = max_rows, .size = size};
+typedef struct Part {
+    void **at;
+    size_t bytes; /* 0: not used */
+} Part;
+
+enum { PARTS = 3 * FEED_SETS + 1 };
+
+static void list_parts(Feed *feed, Part parts[PARTS]) {
+    const size_t rows = (size_t)feed->max_rows, images = rows * image_bytes(feed);
+    for (int s = 0; s < FEED_SETS; s++) {
+        parts[3 * s] = (Part){&feed->sets[s].images, feed->resident ? 0 : images};
+        parts[3 * s + 1] = (Part){&feed->sets[s].ids, rows * sizeof(int64_t)};
+        parts[3 * s + 2] = (Part){&feed->sets[s].index, feed->resident ? rows * sizeof(int32_t) : 0};
+    }
+    parts[3 * FEED_SETS] = (Part){&feed->gathered, feed->resident ? images : 0};
+}
+
+Status feed_init(Feed *feed, Device *device, const Resident *resident, int64_t max_rows, int size, const float mean[3],
+                 const float std[3], Error *err) {
+    *feed = (Feed){.device = device, .resident = resident, .max_rows = max_rows, .size = size};
     memcpy(feed->mean, mean, sizeof feed->mean);
     memcpy(feed->std, std, sizeof feed->std);
-    RETURN_IF(device->ops->alloc(device, image_bytes(feed) * (size_t)max_rows, &feed->images, err));
-    return device->ops->alloc(device, sizeof(int64_t) * (size_t)max_rows, &feed->ids, err);
+    Part parts[PARTS];
+    list_parts(feed, parts);
+    for (int p = 0; p < PARTS; p++)
+        if (parts[p].bytes)
+            RETURN_IF(device->ops->alloc(device, parts[p].bytes, parts[p].at, err));
+    for (int s = 0; s < FEED_SETS; s++)
+        device->ops->upload_release(device, s);
+    return STATUS_OK;
 }
 
 void feed_free(Feed *feed) {
-    if (feed->images)
-        feed->device->ops->release(feed->device, feed->images, image_bytes(feed) * (size_t)feed->max_rows);
-    if (feed->ids)
-        feed->device->ops->release(feed->device, feed->ids, sizeof(int64_t) * (size_t)feed->max_rows);
+    if (!feed->device)
+        return;
+    Part parts[PARTS];
+    list_parts(feed, parts);
+    for (int p = 0; p < PARTS; p++)
+        if (*parts[p].at)
+            feed->device->ops->release(feed->device, *parts[p].at, parts[p].bytes);
     *feed = (Feed){0};
 }
 
+size_t feed_bytes(const Feed *feed) {
+    Feed any = *feed;
+    Part parts[PARTS];
+    size_t bytes = 0;
+    list_parts(&any, parts);
+    for (int p = 0; p < PARTS; p++)
+        bytes += parts[p].bytes;
+    return bytes;
+}
+
+/* Starts the batch's copies into the set that is to be filled. */
+static void start(Feed *feed, const Batch *batch) {
+    Device *d = feed->device;
+    const int set = feed->filling;
+    const size_t rows = (size_t)batch->rows;
+    d->ops->upload_start(d, set, feed->sets[set].ids, batch->ids, rows * sizeof *batch->ids);
+    if (feed->resident)
+        d->ops->upload_start(d, set, feed->sets[set].index, batch->index, rows * sizeof *batch->index);
+    else
+        d->ops->upload_start(d, set, feed->sets[set].images, batch->images, rows * image_bytes(feed));
+    feed->started = 1;
+}
+
+Status feed_next(Feed *feed, Loader *loader, Batch *batch, int *done, Error *err) {
+    if (!feed->has_ahead)
+        return loader_next(loader, batch, done, err);
+    *batch = feed->ahead;
+    *done = 0;
+    feed->has_ahead = 0;
+    return STATUS_OK;
+}
+
 void feed_load(Feed *feed, const Batch *batch) {
-    feed->device->ops->copy_in(feed->device, feed->images, batch->images, image_bytes(feed) * (size_t)batch->rows);
-    feed->device->ops->copy_in(feed->device, feed->ids, batch->ids, sizeof(int64_t) * (size_t)batch->rows);
-    feed->device->ops->sync(feed->device);
+    Device *d = feed->device;
+    const int set = feed->filling;
+    if (!feed->started)
+        start(feed, batch);
+    feed->started = 0;
+    feed->filling = (set + 1) % FEED_SETS;
+    d->ops->upload_release(d, feed->filling); /* views of the batch before were the last to read it */
+    d->ops->upload_wait(d, set);
+    feed->ids = feed->sets[set].ids;
+    feed->images = feed->sets[set].images;
+    if (feed->resident) {
+        d->ops->gather_rows(d, batch->rows, image_bytes(feed), feed->resident->images, feed->sets[set].index,
+                            feed->gathered);
+        feed->images = feed->gathered;
+    }
+}
+
+void feed_prefetch(Feed *feed, Loader *loader) {
+    Error err;
+    int done;
+    if (feed->has_ahead || !loader_ready(loader) || loader_next(loader, &feed->ahead, &done, &err) != STATUS_OK)
+        return;
+    feed->has_ahead = 1;
+    start(feed, &feed->ahead);
+}
+
+void feed_done(Feed *feed, Loader *loader, const Batch *batch) {
+    const int set = (feed->filling + FEED_SETS - 1) % FEED_SETS;
+    feed->device->ops->upload_finish(feed->device, set);
+    loader_release(loader, batch);
+}
+
+void feed_drop(Feed *feed, Loader *loader) {
+    if (feed->started)
+        feed->device->ops->upload_finish(feed->device, feed->filling);
+    if (feed->has_ahead)
+        loader_release(loader, &feed->ahead);
+    feed->started = feed->has_ahead = 0;
 }
 
 void feed_view(Feed *feed, const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, int64_t rows,

@@ -54,9 +54,9 @@ static void run_lines(Trainer *t, FILE *out) {
             (long long)t->train_count, (long long)t->select_count,
             t->select_split == SPLIT_TRAIN ? "held out of train" : "official val", (long long)c->train.batch,
             (long long)t->batches, (long long)c->train.epochs);
-    fprintf(out, "device memory %.0f MB a rank (%.0f MB activations), loader %.0f MB | run folder %s\n",
-            (double)t->runtime.device.bytes_now * 1e-6, (double)t->step.arena_bytes * 1e-6,
-            (double)loader_memory_bytes(t->loader) * 1e-6, c->run.dir);
+    trainer_data_line(t, out);
+    fprintf(out, "device memory %.0f MB a rank (%.0f MB activations) | run folder %s\n",
+            (double)t->runtime.device.bytes_now * 1e-6, (double)t->step.arena_bytes * 1e-6, c->run.dir);
     if (t->resumed_from >= 0)
         fprintf(out, "resumed from step %lld: epoch %lld, batch %lld\n", (long long)t->resumed_from,
                 (long long)t->at.epoch, (long long)t->at.cursor);
@@ -68,6 +68,24 @@ typedef struct RankCard {
     char host[64], device[128];
     int local_rank, rebound;
 } RankCard;
+
+/* Said once at the start: it costs most of the loader's speed, and nothing else shows it. */
+static void warn_of_cache(Trainer *t) {
+    LoaderCache cache;
+    loader_cache(t->loader, &cache);
+    if (t->runtime.comm.rank != 0 || cache.cached_chunks >= cache.window_chunks)
+        return;
+    const int64_t bytes = cache.window_chunks * cache.chunk_bytes * t->runtime.comm.local_size;
+    char text[400];
+    snprintf(text, sizeof text,
+             "warning: data.memory_mb %lld leaves a rank room for %lld of the %lld shard chunks that a shuffle window "
+             "draws from, so images are read from disk several times over; set data.memory_mb to %lld, or "
+             "data.shuffle_window to %lld (another sample order)",
+             (long long)t->config.data.memory_mb, (long long)cache.cached_chunks, (long long)cache.window_chunks,
+             (long long)((bytes + 999999) / 1000000), (long long)cache.cached_chunks);
+    trainer_log(t, "%s", text);
+    fprintf(stderr, "excon: %s\n", text);
+}
 
 void trainer_banner(Trainer *t) {
     Comm *comm = &t->runtime.comm;
@@ -91,6 +109,7 @@ void trainer_banner(Trainer *t) {
                     cards[r].rebound ? " (one-core binding of the launcher widened)" : "");
         fflush(outs[o]);
     }
+    warn_of_cache(t);
     free(cards);
     free(counts);
 }

@@ -8,18 +8,26 @@ static void on_fatal(void *ctx, Status code, const char *message) {
     comm_abort(&runtime->comm, code);
 }
 
-static Status open_device(Runtime *runtime, int backend, char *why, size_t why_size, Error *err) {
+static Status choose_conv(Device *device, int conv, Error *err) {
+    if (conv == CONV_CUDNN && !device->fast_conv)
+        return error_set(
+            err, STATUS_SYSTEM,
+            "cuda.conv: cudnn, but the CUDA backend was built without cuDNN; rebuild with make CUDNN=1, or "
+            "set cuda.conv: auto");
+    device->plain_conv = conv == CONV_GEMM;
+    return STATUS_OK;
+}
+
+static Status open_device(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
     char reason[160] = "";
+    const int backend = config->backend;
     const int devices = backend == BACKEND_CPU ? 0 : device_count_cuda(reason, sizeof reason);
     if (backend == BACKEND_CUDA || devices > 0) {
-        if (runtime->comm.local_rank >= devices)
-            return error_set(
-                err, STATUS_SYSTEM,
-                "backend cuda: host %s has %d usable device%s for %d ranks (%s); start fewer ranks per host "
-                "or set backend: cpu",
-                runtime->comm.host, devices, devices == 1 ? "" : "s", runtime->comm.local_size,
-                devices ? "one device per rank" : reason);
-        RETURN_IF(device_open_cuda(&runtime->device, runtime->comm.local_rank, err));
+        if (devices == 0)
+            return error_set(err, STATUS_SYSTEM, "backend cuda: host %s has no usable device (%s); set backend: cpu",
+                             runtime->comm.host, reason);
+        RETURN_IF(device_open_cuda(&runtime->device, runtime->comm.local_rank % devices, err));
+        RETURN_IF(choose_conv(&runtime->device, config->cuda.conv, err));
         snprintf(why, why_size, "cuda");
     } else {
         RETURN_IF(device_open_cpu(&runtime->device, runtime->comm.threads, err));
@@ -31,16 +39,18 @@ static Status open_device(Runtime *runtime, int backend, char *why, size_t why_s
     return STATUS_OK;
 }
 
-Status runtime_open(Runtime *runtime, int backend, char *why, size_t why_size, Error *err) {
+Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
+    const CommOptions options = {.transport = (CommTransport)config->comm.transport,
+                                 .connect_seconds = config->comm.connect_seconds};
     char unused[256];
     *runtime = (Runtime){0};
     RETURN_IF(comm_init(&runtime->comm, err));
     runtime->open = 1;
-    Status status = open_device(runtime, backend, why ? why : unused, why ? why_size : sizeof unused, err);
+    Status status = open_device(runtime, config, why ? why : unused, why ? why_size : sizeof unused, err);
     RETURN_IF(comm_agree(&runtime->comm, status, err));
     runtime->device.fatal = on_fatal;
     runtime->device.fatal_ctx = runtime;
-    return comm_attach(&runtime->comm, &runtime->device, err);
+    return comm_attach(&runtime->comm, &runtime->device, &options, err);
 }
 
 Status runtime_close(Runtime *runtime, Status status, Error *err) {
@@ -48,6 +58,7 @@ Status runtime_close(Runtime *runtime, Status status, Error *err) {
         return status;
     if (status != STATUS_OK && err && runtime->comm.rank != 0)
         err->silent = 1;
+    comm_detach(&runtime->comm);
     if (runtime->device.ops)
         device_close(&runtime->device);
     comm_finalize(&runtime->comm);

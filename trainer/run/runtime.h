@@ -11,12 +11,13 @@ typedef struct Runtime {
     int open;
 } Runtime;
 
-/* MPI, then the device `backend` asks for: auto takes CUDA when a device is there, else the CPU; `why` (may be NULL)
- * gets one line on the choice. */
-Status runtime_open(Runtime *runtime, int backend, char *why, size_t why_size, Error *err);
+/* MPI, then the device `config` asks for (backend, cuda.conv): backend auto takes CUDA when a device is there, else the
+ * CPU; `why` (may be NULL) gets one line on the choice. Ranks of a host take its CUDA devices in turn. Then the
+ * collectives (comm.transport). All ranks return the same status. */
+Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err);
 
-/* Ends MPI and closes the device. A failure all ranks share (after comm_agree, or decided alike) is reported by rank 0
- * alone: others get err->silent. Returns `status`. */
+/* Ends the collectives, closes the device and ends MPI. A failure all ranks share (after comm_agree, or decided alike)
+ * is reported by rank 0 alone: others get err->silent. Returns `status`. */
 Status runtime_close(Runtime *runtime, Status status, Error *err);
 
 /* For a failure of this rank alone: prints it and ends all ranks with its code. Never returns. */

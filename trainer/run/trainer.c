@@ -62,33 +62,7 @@ static Status open_model(Trainer *t, Error *err) {
     t->model.bn_momentum = (float)c->bn.momentum;
     const float *mean = t->dataset.mean, *std = t->dataset.std;
     RETURN_IF(step_init(&t->step, c, &t->model, c->train.batch, mean, std, err));
-    RETURN_IF(feed_init(&t->feed, &t->runtime.device, t->step.max_samples, shape.size, mean, std, err));
     return evaluator_init(&t->evaluator, c, &t->model, mean, std, err);
-}
-
-static Status open_loader(Trainer *t, Error *err) {
-    const Config *c = &t->config;
-    const int64_t bytes = t->train_count * t->dataset.height * t->dataset.width * 3;
-    const int memory =
-        c->data.loader == LOADER_KIND_MEMORY ||
-        (c->data.loader == LOADER_KIND_AUTO && bytes <= c->data.memory_mb * 1000000 / t->runtime.comm.local_size);
-    LoaderConfig config = {.dataset = &t->dataset,
-                           .split = SPLIT_TRAIN,
-                           .layout = {.ids = t->train_ids,
-                                      .n = t->train_count,
-                                      .block = t->dataset.shards[SPLIT_TRAIN][0].chunk_rows,
-                                      .window = (int)c->data.shuffle_window},
-                           .mode = memory ? LOADER_MEMORY : LOADER_STREAM,
-                           .seed = (uint64_t)c->seed,
-                           .shuffle = 1,
-                           .batch = c->train.batch,
-                           .rank = t->runtime.comm.rank,
-                           .size = t->runtime.comm.size,
-                           .prefetch = (int)c->data.prefetch,
-                           .cache_bytes = c->data.memory_mb * 1000000 / t->runtime.comm.local_size};
-    RETURN_IF(loader_open(&t->loader, &config, err));
-    t->batches = loader_batches(t->loader);
-    return STATUS_OK;
 }
 
 /* Folder, lock and log files; rank 0 first, so that a second run on the folder stops before anyone writes. */
@@ -164,7 +138,7 @@ static Status open_records(Trainer *t, Error *err) {
 
 Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     *t = (Trainer){.config = *config, .bar = bar, .lock = -1, .resumed_from = -1, .last_saved = -1};
-    RETURN_IF(runtime_open(&t->runtime, config->backend, t->backend_choice, sizeof t->backend_choice, err));
+    RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
     RETURN_IF(open_folder(t, err));
     RETURN_IF(open_data(t, err));
     RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
@@ -173,7 +147,7 @@ Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     RETURN_IF(trainer_restore(t, &found, err));
     if (found)
         t->resumed_from = t->last_saved = t->at.step;
-    RETURN_IF(comm_agree(&t->runtime.comm, open_loader(t, err), err));
+    RETURN_IF(comm_agree(&t->runtime.comm, trainer_open_loader(t, err), err));
     RETURN_IF(open_records(t, err));
     trainer_banner(t);
     t->started = trainer_now();
@@ -189,10 +163,12 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     }
     metrics_close(t->metrics);
     events_close(t->events);
+    feed_drop(&t->feed, t->loader);
     if (t->loader)
         loader_close(t->loader);
     evaluator_free(&t->evaluator);
     feed_free(&t->feed);
+    resident_free(&t->resident);
     step_free(&t->step);
     model_free(&t->model);
     dataset_close(&t->dataset);
@@ -275,7 +251,7 @@ static Status handle_nonfinite(Trainer *t, int *rolled_back, Error *err) {
 }
 
 static Status next_batch(Trainer *t, Batch *batch, int *done, Error *err) {
-    Status status = loader_next(t->loader, batch, done, err);
+    Status status = feed_next(&t->feed, t->loader, batch, done, err);
     return comm_agree(&t->runtime.comm, status, err);
 }
 
@@ -284,9 +260,14 @@ static int masking_on(const Trainer *t) {
            t->at.epoch >= t->config.start_epoch;
 }
 
+/* Moments before a step, beside those of step.c, which are numbered from 0. */
+enum { STAMP_FED = DEVICE_STAMPS - 3, STAMP_LOADED, STAMP_VIEWED };
+
 /* Views and step of one batch, in the phase the run is in. */
 static void train_batch(Trainer *t, const Batch *batch, double waited, StepReport *report) {
     Step *step = &t->step;
+    Device *device = &t->runtime.device;
+    const Ops *ops = device->ops;
     int64_t first, share;
     order_share(batch->global_rows, t->runtime.comm.rank, t->runtime.comm.size, &first, &share);
     StepInput input = {.rows = batch->rows,
@@ -296,20 +277,21 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
                        .mask = masking_on(t),
                        .lr = t->last_lr};
     watchdog_phase(t->runtime.comm.watchdog, "training", t->at.step);
-    double mark = trainer_now();
+    ops->stamp(device, STAMP_FED);
     feed_load(&t->feed, batch);
+    ops->stamp(device, STAMP_LOADED);
     if (t->at.phase == RUN_ENCODER)
         feed_step(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows, input.mask);
     else
         feed_classifier(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows);
-    t->runtime.device.ops->sync(&t->runtime.device);
-    double views = trainer_now() - mark;
+    ops->stamp(device, STAMP_VIEWED);
+    feed_prefetch(&t->feed, t->loader);
     if (t->at.phase == RUN_ENCODER)
         step_run(step, &input, 1, report);
     else
         step_classifier(step, &input, report);
-    report->seconds[PHASE_DATA] += waited;
-    report->seconds[PHASE_VIEWS] += views;
+    report->seconds[PHASE_DATA] += waited + ops->stamp_seconds(device, STAMP_FED, STAMP_LOADED);
+    report->seconds[PHASE_VIEWS] += ops->stamp_seconds(device, STAMP_LOADED, STAMP_VIEWED);
 }
 
 /* The classifier's pass has an order of its own: epochs far beyond any encoder epoch. */
@@ -320,6 +302,7 @@ static uint32_t order_epoch(const Trainer *t) {
 /* Trains what is left of the current pass. Sets *ended when the pass is complete. */
 static Status run_pass(Trainer *t, int *ended, Error *err) {
     *ended = 0;
+    feed_drop(&t->feed, t->loader); /* of a position that a rollback left */
     RETURN_IF(comm_agree(&t->runtime.comm, loader_start_epoch(t->loader, order_epoch(t), t->at.cursor, err), err));
     if (t->at.phase == RUN_CLASSIFIER)
         walk_prepare_running(&t->model, 1);
@@ -339,7 +322,7 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
         StepReport report;
         t->last_lr = schedule_lr(&t->config, t->at.epoch, t->at.cursor, t->batches);
         train_batch(t, &batch, waited, &report);
-        loader_release(t->loader, &batch);
+        feed_done(&t->feed, t->loader, &batch);
         t->at.cursor++;
         t->at.step++;
         trainer_report_step(t, &report);

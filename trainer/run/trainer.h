@@ -28,7 +28,10 @@ typedef struct Trainer {
     Step step;
     Feed feed;
     Evaluator evaluator;
+    LoaderMode loader_mode;
     Loader *loader;
+    Resident resident; /* training images on the device, in ids mode */
+    double resident_seconds;
     int64_t batches;      /* of an epoch */
     CheckpointMeta at;    /* position; a checkpoint is this plus the model */
     int64_t resumed_from; /* step, -1: fresh */
@@ -54,6 +57,9 @@ Status trainer_run(Trainer *t, Error *err);
 Status trainer_close(Trainer *t, Status status, Error *err);
 
 /* ---- parts, each its own file ---- */
+/* data.c: chooses the way of the training images, and opens feed and loader for it; and the banner's line about it. */
+Status trainer_open_loader(Trainer *t, Error *err);
+void trainer_data_line(const Trainer *t, FILE *out);
 /* resume.c: rank 0 loads, everyone gets the model and t->at. */
 Status trainer_restore(Trainer *t, int *found, Error *err);
 Status trainer_save(Trainer *t, int is_best, Error *err);

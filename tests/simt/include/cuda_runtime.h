@@ -25,6 +25,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) alignas(n)
 
 /* In a section of its own, so that it can be filled with NaN before each block. Under AddressSanitizer, which watches
@@ -137,6 +138,9 @@ static inline float __int_as_float(int bits) {
 
 template <typename T> static inline T __ldg(const T *pointer) {
     return *pointer;
+}
+template <typename T> static inline void __stwb(T *pointer, T value) {
+    *pointer = value;
 }
 
 template <typename T> static inline T min(T a, T b) {

@@ -1,0 +1,210 @@
+/* Ranks that fail in the collectives of CUDA devices: the others must end too, soon, with the exit status that says
+ * what happened, and somebody must say which rank it was. The program starts itself under mpirun, once per scene; the
+ * scenes that need a fault inside NCCL run on the stand-in of tests/simt. */
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "comm/watchdog.h"
+#include "kernels/ops.h"
+
+/* Seconds: of silence that the watchdog allows, and until every scene must be over. */
+enum { LIMIT = 2, OVER = 20 };
+
+static int on_cuda(void) {
+    const char *backend = getenv("EXCON_TEST_BACKEND");
+    return backend && strcmp(backend, "cuda") == 0;
+}
+
+/* ---- a rank of a scene ---------------------------------------------------------------------------------------------
+ */
+
+static void on_fatal(void *comm, Status code, const char *message) {
+    (void)message;
+    comm_abort(comm, code);
+}
+
+/* Steps of collectives; the last rank does not get far. */
+static void play(Comm *comm, const char *scene) {
+    enum { STEPS = 10, N = 1000 };
+    const Collectives *c = comm->collectives;
+    void *block;
+    Error err;
+    if (comm->device->ops->alloc(comm->device, N * sizeof(float), &block, &err) != STATUS_OK)
+        comm_abort(comm, STATUS_INTERNAL);
+    for (int step = 0; step < STEPS; step++) {
+        CommRequest request;
+        watchdog_phase(comm->watchdog, "training", step);
+        if (comm->rank == comm->size - 1 && step == 3 && strcmp(scene, "killed") == 0)
+            raise(SIGKILL);
+        if (comm->rank == comm->size - 1 && step == 3 && strcmp(scene, "stuck") == 0)
+            sleep(2 * OVER);
+        c->all_reduce(comm, block, N, DTYPE_F32);
+        c->reduce_start(comm, block, N, &request);
+        if (step % 2 == 0)
+            c->reduce_poll(comm, &request);
+        c->reduce_wait(comm, &request);
+        c->settle(comm);
+    }
+    comm->device->ops->release(comm->device, block, N * sizeof(float));
+}
+
+static Status open_rank(Comm *comm, Device *device, const char *transport, Error *err) {
+    const CommOptions options = {.transport = strcmp(transport, "nccl") == 0 ? TRANSPORT_NCCL : TRANSPORT_MPI,
+                                 .connect_seconds = 1};
+    RETURN_IF(comm_init(comm, err));
+    if (on_cuda()) {
+        const int devices = device_count_cuda(NULL, 0);
+        RETURN_IF(device_open_cuda(device, comm->local_rank % (devices > 0 ? devices : 1), err));
+    } else {
+        RETURN_IF(device_open_cpu(device, 1, err));
+    }
+    device->fatal = on_fatal;
+    device->fatal_ctx = comm;
+    return comm_attach(comm, device, &options, err);
+}
+
+static int be_a_rank(const char *scene, const char *transport, const char *folder) {
+    Comm comm;
+    Device device;
+    Error err = {.code = STATUS_OK};
+    Status status = open_rank(&comm, &device, transport, &err);
+    if (status == STATUS_OK)
+        status = watchdog_start(&comm, folder, -1, LIMIT, &err);
+    if (status == STATUS_OK)
+        play(&comm, scene);
+    else
+        fprintf(stderr, "rank %d: %s\n", comm.rank, err.message);
+    comm_detach(&comm);
+    device_close(&device);
+    comm_finalize(&comm);
+    watchdog_stop(&comm);
+    return (int)status;
+}
+
+/* ---- scenes --------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct Scene {
+    const char *name, *transport;
+    const char *devices, *fault;
+    int status;          /* -1: any but 0 */
+    const char *says[2]; /* NULL: nothing in particular */
+} Scene;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int is_simt(void) {
+    const char *path = getenv("EXCON_CUDA_LIBRARY");
+    void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
+    return library && dlsym(library, "simt_set_order");
+}
+
+/* NULL: can run here. */
+static const char *missing(const Scene *scene) {
+    if (!on_cuda() || is_simt() || strcmp(scene->transport, "nccl") != 0)
+        return NULL;
+    if (scene->fault)
+        return "faults inside NCCL are made by its stand-in only";
+    const int devices = device_count_cuda(NULL, 0);
+    if (scene->devices[0] == '1')
+        return devices == 1 ? NULL : "wants a host with one device";
+    return devices > 1 ? NULL : "wants two devices";
+}
+
+static void read_and_remove(const char *folder, int ranks, char *said, size_t size) {
+    char path[1200];
+    snprintf(path, sizeof path, "%s/said", folder);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    said[fread(said, 1, size - 1, file)] = '\0';
+    fclose(file);
+    unlink(path);
+    for (int r = 0; r < ranks; r++) {
+        snprintf(path, sizeof path, "%s/heartbeat-%04d", folder, r);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+static void ends_for_all(void **state) {
+    enum { RANKS = 2 };
+    const Scene *scene = *state;
+    static char said[16384];
+    char folder[] = "/tmp/excon-transport.XXXXXX", self[1024], command[3000];
+    const char *why = missing(scene);
+    if (why) {
+        print_message("skipped: %s\n", why);
+        skip();
+    }
+    assert_non_null(mkdtemp(folder));
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = '\0';
+    const char *mpirun = getenv("MPIRUN");
+    setenv("EXCON_SIMT_DEVICES", scene->devices, 1);
+    setenv("EXCON_SIMT_NCCL_FAULT", scene->fault ? scene->fault : "", 1);
+    snprintf(command, sizeof command,
+             "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+             "%s -n %d '%s' rank %s %s '%s' >'%s/said' 2>&1 </dev/null",
+             mpirun ? mpirun : "mpirun", RANKS, self, scene->name, scene->transport, folder, folder);
+    const double begin = now();
+    const int code = system(command);
+    const double seconds = now() - begin;
+    const int status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+    read_and_remove(folder, RANKS, said, sizeof said);
+    print_message("%s, %s: exit status %d after %.1f s\n", scene->name, scene->transport, status, seconds);
+    int good = scene->status < 0 ? status != 0 : status == scene->status;
+    good = good && seconds < OVER;
+    for (int i = 0; i < 2; i++)
+        good = good && (!scene->says[i] || strstr(said, scene->says[i]));
+    if (!good)
+        fail_msg("it said: %s", said);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 4 && strcmp(argv[1], "rank") == 0)
+        return be_a_rank(argv[2], argv[3], argv[4]);
+    static Scene scenes[] = {
+        {"goes", "nccl", "2", NULL, 0, {NULL}},
+        {"goes", "mpi", "1", NULL, 0, {NULL}},
+        {"killed", "nccl", "2", NULL, -1, {NULL}},
+        {"killed", "mpi", "1", NULL, -1, {NULL}},
+        {"stuck", "nccl", "2", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}},
+        {"stuck", "mpi", "1", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}},
+        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"ranks 0 and 1 on host ", "share CUDA device 0"}},
+        {"goes", "nccl", "2", "1 error 7", STATUS_SYSTEM, {"rank 1 on ", "at step 3: ncclAllReduce: "}},
+        {"goes", "nccl", "2", "1 error 8", STATUS_SYSTEM, {"rank 1 on ", "at step 3: a collective: "}},
+        {"goes", "nccl", "2", "1 connect", STATUS_SYSTEM, {"rank 0 on ", "not done after 1 s (comm.connect_seconds)"}},
+        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"comm.transport: nccl, but this run is on the CPU", NULL}},
+    };
+    const struct CMUnitTest on_devices[] = {
+        {"two ranks on NCCL", ends_for_all, NULL, NULL, &scenes[0]},
+        {"two ranks on MPI", ends_for_all, NULL, NULL, &scenes[1]},
+        {"a killed rank, NCCL", ends_for_all, NULL, NULL, &scenes[2]},
+        {"a killed rank, MPI", ends_for_all, NULL, NULL, &scenes[3]},
+        {"a stuck rank, NCCL", ends_for_all, NULL, NULL, &scenes[4]},
+        {"a stuck rank, MPI", ends_for_all, NULL, NULL, &scenes[5]},
+        {"two ranks on one device, NCCL", ends_for_all, NULL, NULL, &scenes[6]},
+        {"an error in NCCL, seen at the next call", ends_for_all, NULL, NULL, &scenes[7]},
+        {"an error in NCCL, seen in a wait", ends_for_all, NULL, NULL, &scenes[8]},
+        {"a rank that does not connect", ends_for_all, NULL, NULL, &scenes[9]},
+    };
+    const struct CMUnitTest on_host[] = {{"NCCL on the CPU", ends_for_all, NULL, NULL, &scenes[10]}};
+    return on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL) : cmocka_run_group_tests(on_host, NULL, NULL);
+}

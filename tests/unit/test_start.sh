@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What a run says at its start about a cache too small for its shuffle window: once, with two ways out that both work.
+set -uo pipefail
+excon=${EXCON:-build/excon}
+mpirun=${MPIRUN:-mpirun}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+echo 1..5
+number=0
+check() { # NAME, STATUS of the condition
+    number=$((number + 1))
+    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
+        echo "not ok $number - $1"
+        sed 's/^/# /' "$scratch/log"
+    fi
+}
+
+# 256 images of 12 kB in 4 chunks of 0.8 MB; no epoch is trained.
+"$excon" import synthetic "$scratch/data" --classes 4 --size 64 --train-per-class 64 --val-per-class 1 >/dev/null
+cat >"$scratch/run.yaml" <<END
+data: {dir: $scratch/data, loader: stream, memory_mb: 3, holdout: 0}
+run: {dir: $scratch/run}
+model: {encoder: resnet10, width: 4}
+train: {epochs: 0, batch: 8}
+END
+start() { "$mpirun" -n 2 "$excon" train "$scratch/run.yaml" "$@" >"$scratch/log" 2>&1; }
+warnings() { grep -c 'excon: warning: data.memory_mb' "$scratch/log"; }
+said() { sed -nE "s/.*excon: warning: .*set $1 to ([0-9]+).*/\1/p; s/.* or $1 to ([0-9]+).*/\1/p" "$scratch/log"; }
+
+start && [ "$(warnings)" = 1 ] && grep -q 'room for 1 of the 4 shard chunks' "$scratch/log"
+check warns_once $?
+memory=$(said data.memory_mb) window=$(said data.shuffle_window)
+start --set "data.memory_mb=$memory" && [ "$(warnings)" = 0 ]
+check enough_memory $?
+start --set "data.memory_mb=$((memory - 1))" && [ "$(warnings)" = 1 ]
+check no_more_than_needed $?
+start --set "data.shuffle_window=$window" && [ "$(warnings)" = 0 ]
+check smaller_window $?
+start --set data.loader=memory && [ "$(warnings)" = 0 ]
+check not_in_memory $?
