@@ -48,8 +48,8 @@ static inline cudaStream_t cuda_stream(const Device *device) {
 
 /* The device's scratch, at least `bytes` long and 256-byte aligned; overwritten by the next operator. It grows at the
  * first call that needs more; never during a capture. What it was before stays, for the recordings that point into it:
- * ranks then record and replay at the same steps, whatever their own row counts make of their scratch. Ends the job when
- * memory is out. */
+ * ranks then record and replay at the same steps, whatever their own row counts make of their scratch. Ends the job
+ * when memory is out. */
 void *cuda_scratch(Device *device, size_t bytes);
 
 /* Make and destroy the stream and events of uploads; uploads_close undoes what of uploads_open was done. */
