@@ -2,8 +2,9 @@
  *
  * A fiber runs until it waits at a barrier or ends; then the next one in the order gets its turn. The last to arrive at
  * a barrier releases the others and gives up its own turn too, so that after every barrier threads start in the order
- * that was asked for. Exited threads count as arrived at block barriers, as on the hardware; at warp barriers they do
- * not. */
+ * that was asked for. Unless that is shuffled, a warp therefore runs to the next block barrier before another has its
+ * turn: as far apart as warps can be, which shows where a block barrier is missing. Exited threads count as arrived at
+ * block barriers, as on the hardware; at warp barriers they do not. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -299,6 +300,7 @@ void wait_for_warp(unsigned mask, const char *where) {
                 f->state = READY;
             }
         warp->arrived &= ~mask;
+        machine.restart = machine.order != SIMT_SHUFFLED;
     } else {
         self->state = AT_WARP_BARRIER;
     }
