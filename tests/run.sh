@@ -57,7 +57,7 @@ run_program() {
         library=$BUILD/libexcon_cuda.so transport=mpi
     fi
     EXCON_CUDA_LIBRARY=$PWD/$library EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda EXCON_SIMT_DEVICES=${EXCON_SIMT_DEVICES:-8} \
-        EXCON_TRANSPORT=${EXCON_TRANSPORT:-$transport} timeout -k 10 "$limit" "./$2"
+        EXCON_TEST_RANKS=2 EXCON_TRANSPORT=${EXCON_TRANSPORT:-$transport} timeout -k 10 "$limit" "./$2"
 }
 
 # Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.

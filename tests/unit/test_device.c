@@ -279,7 +279,7 @@ static void test_graph_equals_plain(void **state) {
     d->ops->host_release(d, pinned, STRETCH_N * sizeof *pinned);
 }
 
-/* Scratch memory that had to grow lies elsewhere: what was recorded before is not replayed. */
+/* Scratch memory that had to grow lies elsewhere; what was recorded before still finds its own. */
 static void test_graph_after_scratch_has_grown(void **state) {
     Device *d = *state;
     enum { WIDE = 40000 };
@@ -294,7 +294,7 @@ static void test_graph_after_scratch_has_grown(void **state) {
         }
         new_inputs(pinned, &plain, &recorded, round);
         stretch_issue(&plain);
-        assert_int_equal(stretch_meet(&recorded, 0xC), d->kind == DEVICE_CPU || round % 4 < 2);
+        assert_int_equal(stretch_meet(&recorded, 0xC), d->kind == DEVICE_CPU || round < 2);
         assert_same(&recorded, &plain);
     }
     tensor_free(&wide), tensor_free(&sums);

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Ten steps of training on a CUDA device and on the CPU, from the same configuration and seed: losses within 1e-3, the
+# same images accepted and appended at every step, for each method, on one and two ranks. Recorded stretches (CUDA graphs)
+# change no bit.
+set -uo pipefail
+excon=${EXCON:-build/excon} mpirun=${MPIRUN:-mpirun}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+methods=(supcon excon exconb)
+echo "1..$((2 * ${#methods[@]} + 1))"
+number=0
+check() { # NAME, STATUS of the condition, LOG
+    number=$((number + 1))
+    if [ "$2" = 0 ]; then
+        echo "ok $number - $1"
+    else
+        echo "not ok $number - $1"
+        tail -n 20 "$3" | cut -c1-300 | sed 's/^/# /'
+    fi
+}
+
+"$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 20 --val-per-class 1 >/dev/null
+cat >"$scratch/run.yaml" <<END
+data: {dir: $scratch/data, holdout: 0}
+eval: {selection: val, every_epochs: 0}
+model: {encoder: resnet10, width: 4, projection: 8}
+train: {epochs: 2, batch: 15, max_steps: 10, log_every: 1}
+loss: {temperature: 0.5}
+optim: {lr: 0.01, warmup: off}
+END
+
+train() { # NAME, RANKS, [--set key=value]...
+    local name=$1 ranks=$2
+    shift 2
+    "$mpirun" -n "$ranks" "$excon" train "$scratch/run.yaml" --set "run.dir=$scratch/$name" "$@" >"$scratch/$name.log" 2>&1
+}
+
+# Step, loss, accept rate and background rows of every step; - for what a method does not have.
+steps() {
+    awk '
+        function field(name,    value) {
+            if (!match($0, "\"" name "\":[^,}]*")) return "-"
+            value = substr($0, RSTART, RLENGTH); sub(/^[^:]*:/, "", value)
+            return value
+        }
+        /"event":"step"/ { print field("step"), field("loss"), field("accept_rate"), field("background") }
+    ' "$scratch/$1/metrics.jsonl"
+}
+
+# Ten lines each; what must be equal is, and losses differ by less than 1e-3 of themselves. A NaN fails.
+agree() {
+    paste <(steps "$1") <(steps "$2") >"$scratch/both"
+    awk '
+        NF != 8 || $1 != $5 || $3 != $7 || $4 != $8 { bad = 1 }
+        { d = $2 - $6; if (d < 0) d = -d; if (!(d <= 1e-3 * $2)) bad = 1 }
+        END { exit bad || NR != 10 }' "$scratch/both" && return
+    { echo "step loss accepted background, $1 and $2:" && cat "$scratch/both"; } >>"$scratch/$1.log"
+    return 1
+}
+
+for method in "${methods[@]}"; do
+    for ranks in 1 2; do
+        name=$method-$ranks
+        train "cpu-$name" "$ranks" --set backend=cpu --set "method=$method" &&
+            train "cuda-$name" "$ranks" --set backend=cuda --set "method=$method" \
+                --set "comm.transport=${EXCON_TRANSPORT:-auto}" && agree "cuda-$name" "cpu-$name"
+        check "$method on $ranks rank(s)" $? "$scratch/cuda-$name.log"
+    done
+done
+
+train plain 1 --set backend=cuda --set method=excon --set cuda.graphs=false
+recorded=$("$excon" digest "$scratch/cuda-excon-1/checkpoints/last.h5")
+[ -n "$recorded" ] && [ "$("$excon" digest "$scratch/plain/checkpoints/last.h5")" = "$recorded" ]
+check "recorded stretches change no bit" $? "$scratch/plain.log"
