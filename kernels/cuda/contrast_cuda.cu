@@ -266,7 +266,6 @@ static Grid grid_for(const Device *device, const ContrastShape *shape, int rows_
 
 /* At least splits * own_rows of any grid_for() with more than one split and no more rows than these. */
 static int64_t partial_rows(const Device *device, int64_t rows, int blocks_per_sm) {
-    const int LEAST_ROWS = 64, MOST_ROWS = 128, LEAST_COLUMNS = 32; /* of all shapes */
     const int64_t resident = (int64_t)cuda_of(device)->multiprocessors * blocks_per_sm;
     const int64_t blocks = ceil_div(rows, LEAST_ROWS) * ceil_div(rows, LEAST_COLUMNS);
     return MOST_ROWS * (blocks < resident ? blocks : resident);
