@@ -251,8 +251,9 @@ CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if 
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
 SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
-SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_NCCL $(SAN)
-SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
+SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_CUDNN -DEXCON_NCCL $(SAN)
+SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDNN_SRCS:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) \
+              $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
               $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
 
 $(BUILD)/cuda/flags: FORCE
@@ -300,6 +301,12 @@ $(BUILD)/simt/%.o: %.c $(BUILD)/simt/flags
 $(SIMT_LIB): $(SIMT_OBJS)
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(shell pkg-config --libs $(BLAS_PC) $(MPI_PC) 2>/dev/null)
+
+# Asks the real cuDNN for plans, for GPUs that need not be here.
+CUDNN_PLAN := $(if $(CUDNN_VER),$(BUILD)/cuda/kernels/cuda/cudnn_plan.o)
+$(BUILD)/obj/tests/cudnn/test_plans.o: private CPPFLAGS += $(CUDA_INC) $(if $(CUDNN_VER),-DEXCON_CUDNN)
+$(BUILD)/tests/cudnn/test_plans: private LDLIBS += $(if $(CUDNN_VER),$(CUDNN_PLAN) -L$(CUDA_LIBDIR) -Wl$(comma)-rpath$(comma)$(CUDA_LIBDIR) -lcudnn)
+$(BUILD)/tests/cudnn/test_plans: $(CUDNN_PLAN)
 
 # Preloaded by tests that make input/output fail; never linked.
 $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags

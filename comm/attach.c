@@ -16,8 +16,7 @@ static const NcclTransport *find_nccl(const Device *device) {
     return nccl;
 }
 
-/* ---- one device per rank ------------------------------------------------------------------------------------------
- */
+/* ---- one device per rank ----------------------------------------------------------------------------------------- */
 
 typedef struct DeviceCard {
     unsigned char device[NCCL_DEVICE_BYTES];
@@ -54,8 +53,7 @@ static Status check_devices(Comm *comm, const NcclTransport *nccl, Error *err) {
     return status;
 }
 
-/* ---- NCCL ---------------------------------------------------------------------------------------------------------
- */
+/* ---- NCCL -------------------------------------------------------------------------------------------------------- */
 
 /* Says why on the ranks that know, and ends all. */
 static void __attribute__((noreturn)) give_up(Comm *comm, Status mine, const Error *err) {
@@ -79,8 +77,7 @@ static Status connect_nccl(Comm *comm, const NcclTransport *nccl, double seconds
     return STATUS_OK;
 }
 
-/* ---- the choice ----------------------------------------------------------------------------------------------------
- */
+/* ---- the choice -------------------------------------------------------------------------------------------------- */
 
 typedef struct Facts {
     int cuda, cpu;    /* the lowest rank on that kind of device, or -1 */

@@ -24,7 +24,9 @@ work=$BUILD/bundle/work
 name=excon-$VERSION
 [ "$WITH_TESTS" = 0 ] || name=$name-tests
 tests=()
-[ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(grep -lE 'device_fixture|support/probe' tests/*/test_*.c | sed 's/\.c$//')
+[ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(
+    { find tests/simt -name 'test_*.c' && grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/*/test_*.c; } |
+        sed 's/\.c$//' | sort -u) # those that tests/run.sh runs on a GPU
 root=$BUILD/bundle/$name
 
 say() { echo "bundle: $*"; }
@@ -180,6 +182,8 @@ add_pmix() {
 }
 
 wrapper() { # NAME, PROGRAM below the folder (none: what the arguments say)
+    local target=''
+    [ -z "$2" ] || target="\"\$root/$2\" "
     cat >"$root/bin/$1" <<END
 #!/bin/sh
 # Tells Open MPI and PMIx where this folder lies, then becomes ${2:-the program in its arguments}.
@@ -189,7 +193,7 @@ export PATH="\$root/bin:\$PATH" OPAL_PREFIX="\$root" OPAL_SYSCONFDIR="\$root/etc
 export PMIX_PKGLIBDIR="\$root/lib/pmix" PMIX_PKGDATADIR="\$root/share/pmix"
 # Without ssh this Open MPI would refuse to start, on one host too.
 command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm="\${OMPI_MCA_plm:-^rsh}"
-exec ${2:+"\$root/$2"} "\$@"
+exec $target"\$@"
 END
     chmod 755 "$root/bin/$1"
 }

@@ -3,7 +3,7 @@
 #
 # Stages, in this order; without names, those that have not passed yet:
 #   build      the program and the tests, with CUDA; or, where no compiler or library is, a bundle made elsewhere
-#   ops        every operator on the device against its reference         (tests/run.sh gpu/unit)
+#   ops        every operator on the device against its reference         (tests/run.sh gpu/unit gpu/test_)
 #   ranks      golden cases; two ranks on this one GPU, messages by MPI    (tests/run.sh gpu/golden gpu/ranks)
 #   sanitizer  compute-sanitizer's memcheck and racecheck over the operator tests
 #   train      ExCon on a small synthetic dataset in bf16: accuracy must rise above TRAIN_TOP1
@@ -302,7 +302,7 @@ variant() { case $mode in cuda) echo gpu/ ;; simt) echo simt/ ;; cpu) echo '' ;;
 stage_ops() {
     case $mode in
     cpu) suite 240 unit/test_ops ;;
-    *) suite 300 "$(variant)unit" ;;
+    *) suite 300 "$(variant)unit" "$(variant)test_" ;;
     esac
 }
 

@@ -48,13 +48,16 @@ programs() {
 
 # run_program VARIANT PATH   with the environment of the variant
 run_program() {
-    local library=$BUILD/simt/libexcon_cuda.so
+    local library=$BUILD/simt/libexcon_cuda.so transport=auto
     if [ "$1" = cpu ]; then
         timeout -k 10 "$limit" "./$2"
         return
     fi
-    [ "$1" = gpu ] && library=$BUILD/libexcon_cuda.so
-    EXCON_CUDA_LIBRARY=$PWD/$library EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda timeout -k 10 "$limit" "./$2"
+    if [ "$1" = gpu ]; then # ranks may have to share a device; test_collectives tries NCCL where there are enough
+        library=$BUILD/libexcon_cuda.so transport=mpi
+    fi
+    EXCON_CUDA_LIBRARY=$PWD/$library EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda EXCON_SIMT_DEVICES=${EXCON_SIMT_DEVICES:-8} \
+        EXCON_TRANSPORT=${EXCON_TRANSPORT:-$transport} timeout -k 10 "$limit" "./$2"
 }
 
 # Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.

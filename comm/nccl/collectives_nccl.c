@@ -39,8 +39,7 @@ static NcclRank *nccl_of(const Comm *comm) {
     return comm->impl;
 }
 
-/* ---- errors and waits ----------------------------------------------------------------------------------------------
- */
+/* ---- errors and waits -------------------------------------------------------------------------------------------- */
 
 static double now(void) {
     struct timespec t;
@@ -101,8 +100,7 @@ static ncclResult_t until_done(const NcclRank *rank, ncclResult_t code) {
             fail((comm), noted_, #call);                                                                               \
     } while (0)
 
-/* ---- the two streams -----------------------------------------------------------------------------------------------
- */
+/* ---- the two streams --------------------------------------------------------------------------------------------- */
 
 static void fork_stream(Comm *comm) {
     NcclRank *rank = nccl_of(comm);
@@ -122,8 +120,7 @@ static void join_stream(Comm *comm) {
     rank->joined = rank->issued;
 }
 
-/* ---- operations ----------------------------------------------------------------------------------------------------
- */
+/* ---- operations -------------------------------------------------------------------------------------------------- */
 
 static ncclDataType_t datatype(DType type) {
     switch (type) {
@@ -234,8 +231,7 @@ static void settle_nccl(Comm *comm) {
     watchdog_leave(comm->watchdog);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------
- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void version_text(int code, char *out, size_t size) {
     snprintf(out, size, "%d.%d.%d", code / 10000, code / 100 % 100, code % 100);

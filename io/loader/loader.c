@@ -416,6 +416,9 @@ int64_t loader_memory_bytes(const Loader *loader) {
 
 void loader_cache(const Loader *loader, LoaderCache *cache) {
     const LoaderConfig *config = &loader->config;
+    *cache = (LoaderCache){.window_chunks = 1, .cached_chunks = 1};
+    if (!loader->store)
+        return;
     const int64_t chunks = row_store_chunks(loader->store), chunk_rows = row_store_chunk_rows(loader->store);
     const int64_t row = loader->image_bytes + (config->want_masks ? loader->mask_bytes + 8 : 0);
     *cache = (LoaderCache){

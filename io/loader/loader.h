@@ -75,7 +75,7 @@ int64_t loader_memory_bytes(const Loader *loader);
 /* What the cache holds, and what a shuffle window needs. */
 typedef struct LoaderCache {
     int64_t chunk_bytes;
-    int64_t window_chunks; /* chunks that one window draws from; 1 without shuffling or in memory mode */
+    int64_t window_chunks; /* chunks that one window draws from; 1 without shuffling, and in memory and ids mode */
     int64_t cached_chunks; /* fewer than that: chunks are read several times over */
 } LoaderCache;
 

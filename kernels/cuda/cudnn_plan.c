@@ -252,14 +252,13 @@ typedef struct Terms {
     size_t workspace_limit;
 } Terms;
 
-/* Makes the plan of a configuration when it keeps the terms. */
+/* Makes the plan of a configuration, which it then owns, when it keeps the terms. */
 static bool take_config(const CudnnTarget *target, Descriptor config, DType type, const Terms *terms, CudnnPlan *out) {
     Builder b = {.target = target};
-    int64_t count = 0, workspace = -1, index = -1;
+    int64_t count = 0, workspace = -1;
     Descriptor engine = make(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR), plan = NULL;
     TRY(&b, cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
                                      &engine));
-    TRY(&b, cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &count, &index));
     const EngineNotes notes = notes_of(&b, engine, type);
     if (notes.exact && (notes.tensor_cores || !terms->only_tensor_cores) && (!notes.compiled || terms->compiled)) {
         TRY(&b, cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan));
@@ -277,8 +276,11 @@ static bool take_config(const CudnnTarget *target, Descriptor config, DType type
     const bool taken =
         plan && b.status == CUDNN_STATUS_SUCCESS && workspace >= 0 && (uint64_t)workspace <= terms->workspace_limit;
     if (taken)
-        *out = (CudnnPlan){
-            .descriptor = plan, .workspace = (size_t)workspace, .engine = index, .compiled = notes.compiled};
+        *out = (CudnnPlan){.descriptor = plan,
+                           .config = config,
+                           .workspace = (size_t)workspace,
+                           .tensor_cores = notes.tensor_cores,
+                           .compiled = notes.compiled};
     else if (plan)
         cudnnBackendDestroyDescriptor(plan);
     free_made(&b);
@@ -307,8 +309,10 @@ static bool search(const CudnnTarget *target, const ConvPlan *conv, ConvPass pas
     explain(&b, count, why);
     bool found = false;
     for (int i = 0; i < count; i++) {
-        found = found || take_config(target, configs[i], conv->type, terms, out);
-        cudnnBackendDestroyDescriptor(configs[i]);
+        if (!found && take_config(target, configs[i], conv->type, terms, out))
+            found = true;
+        else
+            cudnnBackendDestroyDescriptor(configs[i]);
     }
     free_made(&b);
     out->variant = *variant;
@@ -348,7 +352,9 @@ int cudnn_plan_find(const CudnnTarget *target, const ConvPlan *conv, ConvPass pa
 }
 
 void cudnn_plan_free(CudnnPlan *plan) {
-    if (plan->descriptor)
+    if (plan->descriptor) {
         cudnnBackendDestroyDescriptor(plan->descriptor);
+        cudnnBackendDestroyDescriptor(plan->config);
+    }
     *plan = (CudnnPlan){0};
 }

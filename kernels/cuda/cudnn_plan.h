@@ -33,9 +33,10 @@ typedef struct CudnnVariant {
 
 typedef struct CudnnPlan {
     cudnnBackendDescriptor_t descriptor; /* NULL: none */
+    cudnnBackendDescriptor_t config;     /* what it was made of, kept as long as it */
     CudnnVariant variant;
     size_t workspace; /* bytes */
-    int64_t engine;   /* cuDNN's number of it, for messages and tests */
+    int tensor_cores; /* 1: used */
     int compiled;     /* 1: its kernel is compiled at run time */
 } CudnnPlan;
 

@@ -10,6 +10,8 @@
 /* What cuBLAS recommends for Hopper; more than enough elsewhere. */
 static const size_t BLAS_WORKSPACE = (size_t)32 << 20;
 
+static const size_t SCRATCH_LEAST = (size_t)64 << 10;
+
 void cuda_check(Device *device, cudaError_t code, const char *expression, const char *file, int line) {
     if (code != cudaSuccess)
         device_fatal(device, STATUS_SYSTEM, "CUDA device %d: %s failed: %s (%s:%d)", device->index, expression,
@@ -68,6 +70,8 @@ static void close_device(CudaDevice *cuda) {
         cublasDestroy(cuda->blas);
     cudaFree(cuda->blas_workspace);
     cudaFree(cuda->scratch);
+    for (int i = 0; i < cuda->retired_count; i++)
+        cudaFree(cuda->retired[i]);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -131,29 +135,32 @@ static Status open_device(Device *device, int index, Error *err) {
 }
 
 void close_cuda(Device *device) {
-    device->bytes_now -= cuda_of(device)->scratch_bytes;
+    device->bytes_now -= cuda_of(device)->scratch_bytes + cuda_of(device)->retired_bytes;
     close_device(cuda_of(device));
 }
 
 void *cuda_scratch(Device *device, size_t bytes) {
     CudaDevice *cuda = cuda_of(device);
-    if (bytes > cuda->scratch_bytes) {
-        if (cuda_capturing(device))
-            device_fatal(device, STATUS_INTERNAL,
-                         "a recorded stretch of launches asks for more scratch memory than the "
-                         "same stretch did before");
+    if (bytes <= cuda->scratch_bytes)
+        return cuda->scratch;
+    if (cuda_capturing(device) || cuda->retired_count == SCRATCH_GROWTHS)
+        device_fatal(device, STATUS_INTERNAL, "scratch memory of %zu bytes is asked for %s", bytes,
+                     cuda_capturing(device) ? "by a stretch of launches that did with less before" : "too late");
+    const size_t least = cuda->scratch_bytes ? cuda->scratch_bytes + cuda->scratch_bytes / 2 : SCRATCH_LEAST;
+    const size_t grown = bytes > least ? bytes : least;
+    if (graphs_any(cuda->graphs)) {
+        cuda->retired[cuda->retired_count++] = cuda->scratch;
+        cuda->retired_bytes += cuda->scratch_bytes;
+    } else {
         CUDA_CHECK(device, cudaStreamSynchronize(cuda->stream));
         CUDA_CHECK(device, cudaFree(cuda->scratch));
-        cuda->scratch = NULL;
         device->bytes_now -= cuda->scratch_bytes;
-        cuda->scratch_bytes = 0;
-        CUDA_CHECK(device, cudaMalloc(&cuda->scratch, bytes));
-        cuda->scratch_bytes = bytes;
-        device->bytes_now += bytes;
-        if (device->bytes_now > device->bytes_peak)
-            device->bytes_peak = device->bytes_now;
-        graphs_forget(cuda->graphs); /* recordings hold the old address */
     }
+    CUDA_CHECK(device, cudaMalloc(&cuda->scratch, grown));
+    cuda->scratch_bytes = grown;
+    device->bytes_now += grown;
+    if (device->bytes_now > device->bytes_peak)
+        device->bytes_peak = device->bytes_now;
     return cuda->scratch;
 }
 

@@ -12,6 +12,9 @@ typedef struct CudaGraphs CudaGraphs;
 CudaGraphs *graphs_new(void);
 void graphs_free(CudaGraphs *graphs);
 
+/* 1 when anything is recorded. */
+int graphs_any(const CudaGraphs *graphs);
+
 /* Drops all recordings: an address in them has changed. */
 void graphs_forget(CudaGraphs *graphs);
 

@@ -34,6 +34,13 @@ void graphs_forget(CudaGraphs *graphs) {
         drop(&graphs->kept[i]);
 }
 
+int graphs_any(const CudaGraphs *graphs) {
+    for (int i = 0; i < GRAPHS_KEPT; i++)
+        if (graphs->kept[i].exec)
+            return 1;
+    return 0;
+}
+
 void graphs_free(CudaGraphs *graphs) {
     graphs_forget(graphs);
     free(graphs);

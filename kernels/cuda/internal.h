@@ -15,6 +15,9 @@
 extern "C" {
 #endif
 
+/* Every growth of scratch memory is by half at least: from 64 KiB, so many reach beyond any device. */
+enum { SCRATCH_GROWTHS = 48 };
+
 typedef struct CudaDevice {
     cudaStream_t stream;
     cublasHandle_t blas; /* on that stream, with a workspace of its own, so that captures hold no allocation */
@@ -26,6 +29,9 @@ typedef struct CudaDevice {
     int capability; /* 10 * major + minor: 90 for Hopper */
     void *scratch;  /* one operator's temporaries at a time */
     size_t scratch_bytes;
+    void *retired[SCRATCH_GROWTHS]; /* scratch that recordings still point into */
+    size_t retired_bytes;
+    int retired_count;
     cudaEvent_t stamps[DEVICE_STAMPS];
     struct CudaGraphs *graphs;
     cudaStream_t copies; /* copies in beside `stream`, ordered against it by these events (upload_cuda.c) */
@@ -41,7 +47,9 @@ static inline cudaStream_t cuda_stream(const Device *device) {
 }
 
 /* The device's scratch, at least `bytes` long and 256-byte aligned; overwritten by the next operator. It grows at the
- * first call that needs more, which waits for the device; never during a capture. Ends the job when memory is out. */
+ * first call that needs more; never during a capture. What it was before stays, for the recordings that point into it:
+ * ranks then record and replay at the same steps, whatever their own row counts make of their scratch. Ends the job
+ * when memory is out. */
 void *cuda_scratch(Device *device, size_t bytes);
 
 /* Make and destroy the stream and events of uploads; uploads_close undoes what of uploads_open was done. */

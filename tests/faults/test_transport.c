@@ -27,8 +27,7 @@ static int on_cuda(void) {
     return backend && strcmp(backend, "cuda") == 0;
 }
 
-/* ---- a rank of a scene ---------------------------------------------------------------------------------------------
- */
+/* ---- a rank of a scene ------------------------------------------------------------------------------------------- */
 
 static void on_fatal(void *comm, Status code, const char *message) {
     (void)message;
@@ -93,8 +92,7 @@ static int be_a_rank(const char *scene, const char *transport, const char *folde
     return (int)status;
 }
 
-/* ---- scenes --------------------------------------------------------------------------------------------------------
- */
+/* ---- scenes ------------------------------------------------------------------------------------------------------ */
 
 typedef struct Scene {
     const char *name, *transport;

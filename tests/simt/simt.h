@@ -22,6 +22,22 @@ typedef struct SimtCounters {
 } SimtCounters;
 SimtCounters simt_counters(void);
 
+/* What the stand-in for cuDNN offers from now on. */
+typedef enum SimtCudnn {
+    SIMT_CUDNN_ALL = 0,      /* engines of every kind, see tests/simt/cudnn.cpp */
+    SIMT_CUDNN_FALLBACK = 1, /* only what heuristics name as a last resort */
+    SIMT_CUDNN_COMPILED = 2, /* only an engine that is compiled at run time */
+    SIMT_CUDNN_NOTHING = 3,  /* no engine for anything */
+    SIMT_CUDNN_BROKEN = 4    /* no handle */
+} SimtCudnn;
+void simt_cudnn_offer(SimtCudnn what);
+
+typedef struct SimtCudnnCounters {
+    long long descriptors;                /* alive now */
+    unsigned long long plans, executions; /* so far */
+} SimtCudnnCounters;
+SimtCudnnCounters simt_cudnn_counters(void);
+
 #ifdef __cplusplus
 }
 #endif

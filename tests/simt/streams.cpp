@@ -73,6 +73,8 @@ cudaError_t fail(cudaError_t error) {
     return error;
 }
 
+const size_t POISONED_BYTES = static_cast<size_t>(1) << 20; /* of a new block: more would only take time */
+
 double seconds() {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -92,19 +94,18 @@ void give(const char *p, size_t) {
     free(const_cast<char *>(p));
 }
 #else
-/* Every block is a mapping of its own between two inaccessible pages, its end at the end of a page where alignment
- * allows: an access far behind it faults. */
-enum { PAGE = 4096 };
+/* All blocks lie in one range of addresses, whose pages up to the highest block are opened and closed together: one
+ * system call each way, however many blocks there are. */
+enum { ALIGN = 256 };
+const size_t RANGE_BYTES = static_cast<size_t>(9) << 30, OPEN_STEP = static_cast<size_t>(1) << 20;
+char *range;
+size_t opened; /* bytes from `range` that have been in use */
 
-size_t pages(size_t bytes) {
-    return (bytes + PAGE - 1) / PAGE * PAGE;
-}
-char *base_of(const char *p) {
-    return reinterpret_cast<char *>(reinterpret_cast<uintptr_t>(p) / PAGE * PAGE);
-}
 void protect(int flags) {
-    for (const auto &block : device_blocks)
-        mprotect(base_of(block.first), pages(block.second), flags);
+    if (opened && mprotect(range, opened, flags) != 0) {
+        perror("simt: mprotect");
+        abort();
+    }
 }
 void open_memory() {
     if (running++ == 0)
@@ -114,17 +115,30 @@ void close_memory() {
     if (--running == 0)
         protect(PROT_NONE);
 }
+/* The lowest gap between blocks that is wide enough. */
 void *take(size_t bytes) {
-    char *p = static_cast<char *>(
-        mmap(nullptr, pages(bytes) + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (p == MAP_FAILED)
+    if (!range) {
+        void *mapped = mmap(nullptr, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (mapped == MAP_FAILED)
+            return nullptr;
+        range = static_cast<char *>(mapped);
+    }
+    char *at = range;
+    for (const auto &block : device_blocks) {
+        if (block.first >= at + bytes + ALIGN)
+            break;
+        at = range + (static_cast<size_t>(block.first - range) + block.second + 2 * ALIGN - 1) / ALIGN * ALIGN;
+    }
+    const size_t end = static_cast<size_t>(at - range) + bytes;
+    if (end > RANGE_BYTES)
         return nullptr;
-    mprotect(p + PAGE, pages(bytes), PROT_READ | PROT_WRITE);
-    return p + PAGE + (pages(bytes) - bytes) / 256 * 256;
+    if (end > opened) {
+        opened = (end + OPEN_STEP - 1) / OPEN_STEP * OPEN_STEP;
+        protect(running ? PROT_READ | PROT_WRITE : PROT_NONE);
+    }
+    return at;
 }
-void give(const char *p, size_t bytes) {
-    munmap(base_of(p) - PAGE, pages(bytes) + 2 * PAGE);
-}
+void give(const char *, size_t) {}
 #endif
 
 const std::pair<const char *const, size_t> *block_around(const std::map<const char *, size_t> &blocks, const void *at) {
@@ -174,6 +188,8 @@ void run_until(SimtEvent *event, unsigned long long version) {
 
 /* All but the last `keep`. */
 void drain(SimtStream *stream, size_t keep = 0) {
+    if (stream->queue.size() <= keep)
+        return;
     open_memory();
     while (stream->queue.size() > keep)
         run_one(stream);
@@ -329,12 +345,10 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes) {
     char *p = bytes <= available ? static_cast<char *>(take(bytes)) : nullptr;
     if (!p)
         return fail(cudaErrorMemoryAllocation);
-    memset(p, 0xFF, bytes);
     device_blocks[p] = bytes;
-#ifndef __SANITIZE_ADDRESS__
-    if (running == 0)
-        mprotect(base_of(p), pages(bytes), PROT_NONE);
-#endif
+    open_memory();
+    memset(p, 0xFF, bytes < POISONED_BYTES ? bytes : POISONED_BYTES);
+    close_memory();
     *pointer = p;
     return cudaSuccess;
 }

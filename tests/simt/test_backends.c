@@ -121,6 +121,13 @@ static void case_conv(Run *r) {
     conv_of(r, (ConvGeometry){9, 7, 5, 6, 1, 2, 0}, 1, "1x1 stride 2");
 }
 
+/* The CUDA backend's other way, which takes what cuDNN does not. */
+static void case_conv_plain(Run *r) {
+    r->device->plain_conv = 1;
+    case_conv(r);
+    r->device->plain_conv = 0;
+}
+
 static void norm_of(Run *r, int64_t M, int C) {
     Device *d = r->device;
     const void *x = typed(r, M * C), *y = typed(r, M * C), *residual = typed(r, M * C), *dy2 = typed(r, M * C);
@@ -290,6 +297,7 @@ static const struct {
 } cases[] = {
     {"convert", case_convert},
     {"conv", case_conv},
+    {"conv by im2col", case_conv_plain},
     {"norm", case_norm},
     {"norm of 3 channels", case_norm_narrow},
     {"norm of 520 channels", case_norm_wide},

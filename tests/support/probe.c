@@ -177,7 +177,7 @@ int probe_program(const char *const *list, int ranks, const char *log) {
 
 int probe_run(const ProbeCase *test, int ranks, const char *out) {
     ProbeCase cut = *test;
-    char log[PROBE_PATH];
+    char log[PROBE_PATH], transport[40];
     char *arguments[MAX_ARGUMENTS];
     int count = 0;
     snprintf(log, sizeof log, "%s.log", out);
@@ -187,6 +187,9 @@ int probe_run(const ProbeCase *test, int ranks, const char *out) {
     add(arguments, &count, out);
     add(arguments, &count, "--backend");
     add(arguments, &count, environment("EXCON_BACKEND", "cpu"));
+    snprintf(transport, sizeof transport, "comm.transport=%.20s", environment("EXCON_TRANSPORT", "auto"));
+    add(arguments, &count, "--set");
+    add(arguments, &count, transport);
     if (strcmp(test->operation, "supcon") != 0) {
         add(arguments, &count, "--weights");
         add(arguments, &count, test->file);

@@ -3,8 +3,8 @@
  * A golden file (written by scripts/golden/make_golden.py) holds the operation's inputs and the initial model, the
  * attributes `probe` (operation) and `set` (one --set value per line), and /expect/RUN groups of expected outputs, each
  * with an attribute `args`, and `ranks` when the expectation holds for that many ranks only. A dataset there may carry
- * a `tolerance` of its own (bf16). The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, the
- * launcher $MPIRUN or mpirun. */
+ * a `tolerance` of its own (bf16). The program is $EXCON or build/excon, its backend $EXCON_BACKEND or cpu, its
+ * comm.transport $EXCON_TRANSPORT or auto, the launcher $MPIRUN or mpirun. */
 #ifndef EXCON_TESTS_PROBE_H
 #define EXCON_TESTS_PROBE_H
 

@@ -20,15 +20,15 @@ backend: cpu
 END
 
 check() { # NAME, PART of the line, [--set key=value]...
-    local name=$1 part=$2 output
+    local name=$1 part=$2
     shift 2
     number=$((number + 1))
-    output=$("$excon" check "$scratch/run.yaml" "$@" 2>&1)
-    if [ $? = 0 ] && grep -qF -- "data path: training images $part" <<<"$output"; then
+    if "$excon" check "$scratch/run.yaml" "$@" >"$scratch/log" 2>&1 &&
+        grep -qF -- "data path: training images $part" "$scratch/log"; then
         echo "ok $number - $name"
     else
         echo "not ok $number - $name"
-        sed 's/^/# /' <<<"$output"
+        sed 's/^/# /' "$scratch/log"
     fi
 }
 

@@ -6,7 +6,7 @@ build=${BUILD:-build} python=${PYTHON:-python3}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-echo 1..9
+echo 1..10
 number=0
 check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
     local name=$1 want=$2 part=$3 output status
@@ -22,7 +22,7 @@ check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
     fi
 }
 if ! "$python" -c 'import json' 2>/dev/null; then
-    for name in dry_run wrong_stage measure resume page no_figures spill no_spill renamed; do
+    for name in dry_run wrong_stage measure stand_in resume page no_figures spill no_spill renamed; do
         number=$((number + 1))
         echo "ok $number - $name # SKIP no Python here ($python)"
     done
@@ -32,6 +32,12 @@ fi
 check dry_run 0 'scripts/peers/torch_step.py --device cuda' scripts/gpu_check.sh --dry-run --out "$scratch/check"
 check wrong_stage 64 "no option or stage 'benhc'" scripts/gpu_check.sh benhc
 check measure 0 'ok       step exconb' env BUILD="$build" scripts/gpu_check.sh --cpu --out "$scratch/check" train bench
+if [ -e "$build/simt/libexcon_cuda.so" ]; then
+    check stand_in 0 'ok       step exconb' env BUILD="$build" scripts/gpu_check.sh --simt --out "$scratch/simt" train bench
+else
+    number=$((number + 1))
+    echo "ok $number - stand_in # SKIP no $build/simt/libexcon_cuda.so (make test-simt)"
+fi
 check resume 0 'step exconb resnet10 16x16 batch 4 (measured before)' env BUILD="$build" scripts/gpu_check.sh --cpu --out "$scratch/check" bench
 check page 0 'Not a measurement of any GPU' "$python" scripts/gpu_table.py --try-out "$scratch/check/gpu-check.json"
 check no_figures 1 'not of a GPU' "$python" scripts/gpu_table.py --out "$scratch/page" "$scratch/check/gpu-check.json"

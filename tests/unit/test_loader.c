@@ -329,6 +329,9 @@ static void test_memory_bound(void **state) {
     config = config_of(f, LOADER_IDS, 5);
     loader = open_loader(&config, 1, 0);
     assert_int_equal(loader_memory_bytes(loader), 3 * BATCH * 16 + N * 8);
+    LoaderCache cache;
+    loader_cache(loader, &cache);
+    assert_true(cache.cached_chunks >= cache.window_chunks);
     loader_close(loader);
 }
 

@@ -113,6 +113,7 @@ typedef struct Config {
     } comm;
     struct {
         int conv; /* ConvChoice */
+        int graphs;
     } cuda;
 } Config;
 

@@ -147,6 +147,8 @@ const Key config_keys[] = {
 
     ENUM("cuda.conv", cuda.conv, 0, LIST("auto", "cudnn", "gemm"), "auto", NULL,
          "convolutions on CUDA devices; auto: cuDNN where built in, else gemm: im2col and cuBLAS, for cross-checks"),
+    BOOL("cuda.graphs", cuda.graphs, 0, "true", NULL,
+         "record and replay the parts of a step that are the same every time (CUDA graphs)"),
 };
 
 const int config_key_count = sizeof config_keys / sizeof *config_keys;

@@ -118,7 +118,10 @@ Status step_init(Step *step, const Config *config, Model *model, int64_t batch, 
         return status;
     }
     step->explainer.arena = step->arena;
-    step->recordable = model->comm->collectives->recordable;
+    /* Ranks must record and replay alike. With background rows their row counts differ from step to step, each rank's
+     * in its own way, and with them what a device keeps. */
+    step->recordable =
+        config->cuda.graphs && model->comm->collectives->recordable && (step->comm->size == 1 || !step->max_background);
     return STATUS_OK;
 }
 
