@@ -68,7 +68,9 @@ static __global__ void __launch_bounds__(S::THREADS, S::LSE_BLOCKS)
                        take<S>(products, sweep.scale, lane_tops, lane_sums);
                    });
     const int lane = (int)threadIdx.x % 32;
+#pragma unroll
     for (int m = 0; m < S::M; m++)
+#pragma unroll
         for (int i = 0; i < 2; i++) {
             const int own = warp_first_row<S>() + m * 16 + i * 8 + lane / 4;
             float top = lane_tops[m][i];
