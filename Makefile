@@ -241,7 +241,8 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 # Twice from the same sources: by nvcc for GPUs, and by g++ on stand-in headers (tests/simt), which tests run on the CPU.
 NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
 CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+NVCC_SMALL := $(if $(NVCC_VER),$(shell $(NVCC) --help | grep -q -e --compress-mode && echo --compress-mode=size))
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo $(NVCC_SMALL) -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
               $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)

@@ -25,7 +25,7 @@
 #    "stages": [{"stage", "date", "seconds", "status": "passed|failed|skipped", "passed", "failed", "skipped", "reason"}],
 #    "runs": [{"name", "kind": "ops|step|loss|train", "who": "excon|tuned|published", "date", "revision", "gpu",
 #              "failed": null or why, "result": the JSON object that the command printed, or null}]}
-# Exit status: 0 when nothing failed, 1 when something did, 64 for a wrong call.
+# Exit status: 0 when nothing failed, 1 when something did, 64 for a wrong call, 71 when the program can use no GPU here.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
@@ -48,6 +48,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+if [ $mode = cpu ]; then backend=cpu; else backend=cuda; fi
 out=${out:-$BUILD/gpu-check}
 prebuilt=$BUILD/prebuilt # a relative path: tests/run.sh wants one
 passed_all=0 failed_all=0 skipped_all=0
@@ -100,6 +101,7 @@ use_what_is_built() {
         in_bundle=("$(dirname "$(readlink -f "$prebuilt/excon")")/in-bundle")
     fi
     export EXCON=$tests_build/excon
+    [ "$revision" != unknown ] || revision=$("$EXCON" --version 2>/dev/null | awk '{ print $2 }')
     case $mode in
     simt) export EXCON_CUDA_LIBRARY=$PWD/$BUILD/simt/libexcon_cuda.so ;;
     cuda) export EXCON_CUDA_LIBRARY=$PWD/$tests_build/libexcon_cuda.so && find_cuda_libraries ;;
@@ -126,6 +128,10 @@ stage='' passed=0 failed=0 skipped=0 reason=''
 pass() { passed=$((passed + 1)) && echo "  ok       $*"; }
 fail() { failed=$((failed + 1)) && reason="${reason:+$reason; }$*" && echo "  FAILED   $*"; }
 skip() { skipped=$((skipped + 1)) && reason="${reason:+$reason; }$*" && echo "  skipped  $*"; }
+later() { # NAME: for the next call
+    skipped=$((skipped + 1)) && echo "  skipped  $*: no time left in this call: call again"
+    [[ $reason == *'call again'* ]] || reason="${reason:+$reason; }no time left in this call: call again"
+}
 
 # run NAME LIMIT COMMAND...   with its output in a log; 124 when LIMIT or the budget ended it, 125 when none was left
 log=''
@@ -150,7 +156,6 @@ run() {
 why() {
     case $1 in
     124) echo "out of time" ;;
-    125) echo "no time left in this call: call again" ;;
     *) echo "exit $1: $(grep -v '^+ ' "$log" | grep . | tail -n 1 | cut -c1-200)" ;;
     esac
 }
@@ -162,7 +167,7 @@ check() {
     code=$?
     case $code in
     0) [ $dry = 1 ] || pass "$1" ;;
-    125) skip "$1: $(why 125)" ;;
+    125) later "$1" ;;
     *) fail "$1: $(why $code)" ;;
     esac
     return $code
@@ -178,7 +183,7 @@ suite() {
     [ $dry = 0 ] || return 0
     line=$(sed -n 's/^excon: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$log" 2>/dev/null | tail -n 1)
     if [ $code = 125 ]; then
-        skip "$(why 125)"
+        later tests
     elif [ -z "$line" ]; then
         fail "tests: $(why $code)"
     else
@@ -203,7 +208,7 @@ measure() {
     [ $dry = 0 ] || return 0
     object=$(grep '^{.*}$' "$log" 2>/dev/null | tail -n 1)
     if [ $code = 125 ]; then
-        skip "$name: $(why 125)"
+        later "$name"
         return 0
     elif [ $code != 0 ] || [ -z "$object" ]; then
         # a peer that does not run here (out of memory, say) is no failure of ours
@@ -297,6 +302,17 @@ stage_build() {
     use_what_is_built
 }
 
+# One product on the device before anything else: without a usable GPU nothing that follows says anything.
+device_works() {
+    local code
+    stage=device
+    run works 120 "$EXCON" bench loss --backend $backend --rows 256 --steps 1
+    code=$?
+    [ $code != 0 ] && [ $code != 125 ] || return 0
+    echo "gpu_check: the program cannot use a GPU here: $(why $code)" >&2
+    exit 71
+}
+
 variant() { case $mode in cuda) echo gpu/ ;; simt) echo simt/ ;; cpu) echo '' ;; esac; }
 
 stage_ops() {
@@ -309,7 +325,7 @@ stage_ops() {
 stage_ranks() {
     case $mode in
     cpu) suite 240 ranks/test_collectives ;;
-    *) suite 300 "$(variant)golden" "$(variant)ranks" ;;
+    *) suite 420 "$(variant)golden" "$(variant)ranks" ;;
     esac
 }
 
@@ -333,15 +349,14 @@ stage_sanitizer() {
             [ $dry = 0 ] || continue
             case $code in
             0) pass "$tool $name" ;;
-            124 | 125) skip "$tool $name: $(why $code)" ;;
+            124) skip "$tool $name: $(why $code)" ;;
+            125) later "$tool $name" ;;
             99) fail "$tool $name: $(grep -m 1 'ERROR SUMMARY\|RACECHECK SUMMARY' "$log")" ;;
             *) fail "$tool $name: $(why $code)" ;;
             esac
         done
     done
 }
-
-if [ $mode = cpu ]; then backend=cpu; else backend=cuda; fi
 
 stage_train() {
     local data=$out/train-data folder=$out/train-run top1 least=${TRAIN_TOP1:-0.5}
@@ -413,12 +428,17 @@ stage_peer() {
 
 find_host
 use_what_is_built
+device_seen=$dry
 for name in "${ALL_STAGES[@]}"; do
     if [ ${#stages[@]} -gt 0 ]; then
         [[ " ${stages[*]} " == *" $name "* ]] || continue
     elif [ $again = 0 ] && grep -q '"status":"passed".*"skipped":0' "$out/stages/$name.json" 2>/dev/null; then
         [ $dry = 1 ] || echo "== $name passed before"
         continue
+    fi
+    if [ "$name" != build ] && [ "$device_seen" = 0 ]; then
+        device_works
+        device_seen=1
     fi
     run_stage "$name"
     if [ "$name" = build ] && [ $failed != 0 ]; then break; fi
