@@ -68,7 +68,9 @@ static __global__ void __launch_bounds__(S::THREADS, S::LSE_BLOCKS)
                        take<S>(products, sweep.scale, lane_tops, lane_sums);
                    });
     const int lane = (int)threadIdx.x % 32;
+#pragma unroll
     for (int m = 0; m < S::M; m++)
+#pragma unroll
         for (int i = 0; i < 2; i++) {
             const int own = warp_first_row<S>() + m * 16 + i * 8 + lane / 4;
             float top = lane_tops[m][i];
@@ -266,7 +268,6 @@ static Grid grid_for(const Device *device, const ContrastShape *shape, int rows_
 
 /* At least splits * own_rows of any grid_for() with more than one split and no more rows than these. */
 static int64_t partial_rows(const Device *device, int64_t rows, int blocks_per_sm) {
-    const int LEAST_ROWS = 64, MOST_ROWS = 128, LEAST_COLUMNS = 32; /* of all shapes */
     const int64_t resident = (int64_t)cuda_of(device)->multiprocessors * blocks_per_sm;
     const int64_t blocks = ceil_div(rows, LEAST_ROWS) * ceil_div(rows, LEAST_COLUMNS);
     return MOST_ROWS * (blocks < resident ? blocks : resident);

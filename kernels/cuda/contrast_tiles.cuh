@@ -121,6 +121,8 @@ template <> struct Operands<float> {
 
 /* ---- a block's work ---------------------------------------------------------------------------------------------- */
 
+static constexpr int LEAST_ROWS = 64, MOST_ROWS = 128, LEAST_COLUMNS = 32; /* of the shapes below */
+
 /* M_: blocks of 16 rows per warp; COLUMNS_: rows of z that are columns of a tile; MANY_: rows are longer than a chunk.
  */
 template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shape {
@@ -132,6 +134,7 @@ template <typename T_, int CHUNK_, bool MANY_, int M_, int COLUMNS_> struct Shap
     static constexpr int LSE_BLOCKS = sizeof(T) < 4 ? 3 : 2, GRADIENT_BLOCKS = 2; /* per SM, for which registers do */
     static constexpr int LD = CHUNK + UNIT; /* one unit round the banks from row to row, so that eight do not meet */
     static_assert(COLUMNS == CHAIN * K && CHUNK % (CHAIN * K) == 0, "tiles are made of whole chains");
+    static_assert(ROWS >= LEAST_ROWS && ROWS <= MOST_ROWS && COLUMNS >= LEAST_COLUMNS, "scratch is planned with these");
 
     typedef float Products[M][N][4];         /* a warp's part of a tile of s */
     typedef float Gradient[M][CHUNK / 8][4]; /* and of its rows' gradient */
