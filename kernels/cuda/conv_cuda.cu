@@ -105,8 +105,7 @@ static void gather_columns(Device *device, const ConvPlan *plan, int64_t images,
                               plan->P, plan->Q, elements, columns, (T *)dx));
 }
 
-/* ---- the plain way, images [first, first + count) at a time --------------------------------------------------------
- */
+/* ---- the plain way, images [first, first + count) at a time ------------------------------------------------------ */
 
 /* Sizes of one image's share. */
 typedef struct Share {
@@ -212,8 +211,7 @@ static void plain_backward_weight(Device *device, const ConvPlan *plan, int64_t 
     }
 }
 
-/* ---- the operators -------------------------------------------------------------------------------------------------
- */
+/* ---- the operators ----------------------------------------------------------------------------------------------- */
 
 const char *conv_library_cuda(void) {
 #ifdef EXCON_CUDNN

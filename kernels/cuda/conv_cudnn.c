@@ -52,8 +52,7 @@ static void cudnn_check(Device *device, const ConvPlan *conv, ConvPass pass, cud
 #define CUDNN_CHECK(device, conv, pass, expression)                                                                    \
     cudnn_check((device), (conv), (pass), (expression), #expression, __FILE__, __LINE__)
 
-/* ---- the handle ----------------------------------------------------------------------------------------------------
- */
+/* ---- the handle -------------------------------------------------------------------------------------------------- */
 
 const char *conv_cudnn_library(void) {
     static char text[64]; /* the same at every call */
@@ -102,8 +101,7 @@ ConvCudnn *conv_cudnn_new(Device *device) {
     return cudnn;
 }
 
-/* ---- plans by row count --------------------------------------------------------------------------------------------
- */
+/* ---- plans by row count ------------------------------------------------------------------------------------------ */
 
 static void free_retired(Device *device, ConvCudnn *cudnn) {
     if (!cudnn->retired)
@@ -190,8 +188,7 @@ static const CudnnPlan *plan_of(Device *device, ConvPlan *conv, ConvPass pass, i
     return plan->descriptor ? plan : NULL;
 }
 
-/* ---- execution -----------------------------------------------------------------------------------------------------
- */
+/* ---- execution --------------------------------------------------------------------------------------------------- */
 
 /* What the tensors of a graph point to. */
 typedef struct Bindings {
@@ -242,9 +239,9 @@ static void run_forward(Device *device, const ConvPlan *conv, const CudnnPlan *p
     bind(&b, TENSOR_X, x);
     bind(&b, TENSOR_W, w);
     bind(&b, TENSOR_Y, y);
-    if (plan->variant.epilogue & CUDNN_ADD)
-        bind(&b, TENSOR_RESIDUAL, y);
-    if (plan->variant.epilogue & CUDNN_BIAS) {
+    if (plan->variant.epilogue & EPILOGUE_ADD)
+        bind(&b, TENSOR_RESIDUAL, y); /* element by element, each is read before it is overwritten */
+    if (plan->variant.epilogue & EPILOGUE_BIAS) {
         void *bias = scratch + aligned(plan->workspace);
         if (plan->variant.bias_type != DTYPE_F32)
             cast_cuda(device, K, DTYPE_F32, e->bias, plan->variant.bias_type, bias);
@@ -255,7 +252,8 @@ static void run_forward(Device *device, const ConvPlan *conv, const CudnnPlan *p
 
 int conv_cudnn_forward(Device *device, ConvPlan *conv, int64_t N, const void *x, const void *w, const ConvEpilogue *e,
                        void *y) {
-    const int wanted = e ? (e->bias ? CUDNN_BIAS : 0) | (e->add ? CUDNN_ADD : 0) | (e->relu ? CUDNN_RELU : 0) : 0;
+    const int wanted =
+        e ? (e->bias ? EPILOGUE_BIAS : 0) | (e->add ? EPILOGUE_ADD : 0) | (e->relu ? EPILOGUE_RELU : 0) : 0;
     if (!is_aligned(x) || !is_aligned(w) || !is_aligned(y) || (e && !is_aligned(e->bias))) {
         tell(device, conv, CONV_FORWARD, N, "an address is no multiple of 16");
         return 0;
@@ -264,10 +262,10 @@ int conv_cudnn_forward(Device *device, ConvPlan *conv, int64_t N, const void *x,
     if (!plan)
         return 0;
     const int64_t rows = N * conv->P * conv->Q;
-    const int left = wanted & ~plan->variant.epilogue, staged = left & CUDNN_ADD;
-    const size_t extra = staged                                ? bytes_of(rows * conv->geometry.K, conv->type)
-                         : plan->variant.epilogue & CUDNN_BIAS ? bytes_of(conv->geometry.K, conv->type)
-                                                               : 0;
+    const int left = wanted & ~plan->variant.epilogue, staged = left & EPILOGUE_ADD;
+    const size_t extra = staged                                   ? bytes_of(rows * conv->geometry.K, conv->type)
+                         : plan->variant.epilogue & EPILOGUE_BIAS ? bytes_of(conv->geometry.K, conv->type)
+                                                                  : 0;
     char *scratch = cuda_scratch(device, aligned(plan->workspace) + extra);
     void *product = staged ? scratch + aligned(plan->workspace) : y; /* y holds the residual until it is added */
     run_forward(device, conv, plan, x, w, e, scratch, product);

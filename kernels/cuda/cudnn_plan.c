@@ -158,7 +158,7 @@ static int make_operations(Builder *b, const ConvPlan *conv, ConvPass pass, int6
     const ConvGeometry *g = &conv->geometry;
     const int64_t image[4] = {N, g->C, g->H, g->W}, weights[4] = {g->K, g->C, g->R, g->R};
     const int64_t result[4] = {N, g->K, conv->P, conv->Q}, row[4] = {1, g->K, 1, 1};
-    const int steps[] = {CUDNN_ADD, CUDNN_BIAS, CUDNN_RELU};
+    const int steps[] = {EPILOGUE_ADD, EPILOGUE_BIAS, EPILOGUE_RELU};
     int left = v->epilogue, count = 0;
     int64_t inner = 100; /* ids of what stays inside */
     Descriptor x = make_tensor(b, TENSOR_X, conv->type, image, false);
@@ -171,9 +171,9 @@ static int make_operations(Builder *b, const ConvPlan *conv, ConvPass pass, int6
             continue;
         left &= ~steps[i];
         Descriptor next = left ? make_tensor(b, inner++, DTYPE_F32, result, true) : y;
-        Descriptor other = steps[i] == CUDNN_ADD    ? make_tensor(b, TENSOR_RESIDUAL, conv->type, result, false)
-                           : steps[i] == CUDNN_BIAS ? make_tensor(b, TENSOR_BIAS, v->bias_type, row, false)
-                                                    : NULL;
+        Descriptor other = steps[i] == EPILOGUE_ADD    ? make_tensor(b, TENSOR_RESIDUAL, conv->type, result, false)
+                           : steps[i] == EPILOGUE_BIAS ? make_tensor(b, TENSOR_BIAS, v->bias_type, row, false)
+                                                       : NULL;
         out[count++] = make_pointwise(b, other ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_RELU_FWD, at, other, next);
         at = next;
     }
@@ -322,7 +322,7 @@ static bool search(const CudnnTarget *target, const ConvPlan *conv, ConvPass pas
 int cudnn_variants(ConvPass pass, DType type, int epilogue, CudnnVariant out[2]) {
     const CudnnVariant bare = {.epilogue = 0, .w_type = type, .bias_type = type};
     int count = 0;
-    if (pass == CONV_FORWARD && epilogue & CUDNN_BIAS) {
+    if (pass == CONV_FORWARD && epilogue & EPILOGUE_BIAS) {
         out[count] = bare;
         out[count++].epilogue = epilogue;
     }

@@ -19,14 +19,14 @@ typedef struct CudnnTarget {
 } CudnnTarget;
 
 /* What follows the convolution inside the graph. */
-enum { CUDNN_BIAS = 1, CUDNN_ADD = 2, CUDNN_RELU = 4 };
+enum { EPILOGUE_BIAS = 1, EPILOGUE_ADD = 2, EPILOGUE_RELU = 4 };
 
 /* The tensors of a graph; what x, w and y stand for depends on the pass: x or dx, w or dw, y or dy. */
 typedef enum CudnnTensor { TENSOR_X = 1, TENSOR_W, TENSOR_Y, TENSOR_RESIDUAL, TENSOR_BIAS } CudnnTensor;
 
 /* One way to write a convolution as a graph. */
 typedef struct CudnnVariant {
-    int epilogue;    /* CUDNN_BIAS | CUDNN_ADD | CUDNN_RELU; y = relu(conv(x, w) + residual + bias) */
+    int epilogue;    /* EPILOGUE_BIAS | EPILOGUE_ADD | EPILOGUE_RELU; y = relu(conv(x, w) + residual + bias) */
     DType w_type;    /* of w or dw */
     DType bias_type; /* of the bias [K] */
 } CudnnVariant;

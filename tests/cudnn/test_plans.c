@@ -68,8 +68,8 @@ static void check_plan(const CudnnTarget *target, const ConvGeometry *g, DType t
 }
 
 static void check_convolution(const CudnnTarget *target, ConvGeometry g, DType type, int64_t N) {
-    static const int epilogues[] = {0, CUDNN_BIAS, CUDNN_BIAS | CUDNN_RELU, CUDNN_BIAS | CUDNN_ADD,
-                                    CUDNN_BIAS | CUDNN_ADD | CUDNN_RELU};
+    static const int epilogues[] = {0, EPILOGUE_BIAS, EPILOGUE_BIAS | EPILOGUE_RELU, EPILOGUE_BIAS | EPILOGUE_ADD,
+                                    EPILOGUE_BIAS | EPILOGUE_ADD | EPILOGUE_RELU};
     for (size_t i = 0; i < sizeof epilogues / sizeof *epilogues; i++)
         check_plan(target, &g, type, N, CONV_FORWARD, epilogues[i]);
     check_plan(target, &g, type, N, CONV_BACKWARD_DATA, 0);

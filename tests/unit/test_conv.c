@@ -181,7 +181,7 @@ static void check_epilogues(Device *d, ConvPlan *plan, const Reference *r, DType
 
 static void every_epilogue(Device *d) {
     for (DType type = DTYPE_F32; type <= DTYPE_BF16; type++)
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < 6; i++) {
             ConvPlan *plan = plan_or_skip(d, &geometries[i], type);
             Reference r = reference_of(geometries[i], 3);
             check_epilogues(d, plan, &r, type);
