@@ -24,6 +24,8 @@ int open_test_device(void **state) {
 
 int close_test_device(void **state) {
     Device *device = *state;
+    if (!device)
+        return -1;
     device_close(device);
     size_t left = device->bytes_now;
     if (left)
