@@ -48,7 +48,7 @@ static const CudaBackend *load_backend(void **library, char *why, size_t why_siz
     }
     const CudaBackend *backend = dlsym(*library, "excon_cuda_backend");
     if (!backend || backend->ops_size != sizeof(Ops) || backend->device_size != sizeof(Device)) {
-        snprintf(why, why_size, "%s belongs to another version of excon: run make", path);
+        snprintf(why, why_size, "%.300s belongs to another version of excon: run make", path);
         return NULL;
     }
     return backend;
@@ -67,9 +67,29 @@ Status device_open_cuda(Device *device, int index, Error *err) {
     return STATUS_OK;
 }
 
+/* CUDA's driver belongs to the machine. Where it is not, there is no device, and loading the backend with CUDA's
+ * libraries (some 160 MB) would only find that out. A library that was named may not need it. */
+static int driver_present(void) {
+    const char *given = getenv("EXCON_CUDA_LIBRARY");
+    if (given && *given)
+        return 1;
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver)
+        dlclose(driver);
+    return driver != NULL;
+}
+
 int device_count_cuda(char *why, size_t why_size) {
-    char unused[512];
+    char unused[512], path[3100];
     void *library;
-    const CudaBackend *backend = load_backend(&library, why ? why : unused, why ? why_size : sizeof unused);
-    return backend ? backend->count(why ? why : unused, why ? why_size : sizeof unused) : 0;
+    if (!why) {
+        why = unused;
+        why_size = sizeof unused;
+    }
+    if (find_library(path, sizeof path) && !driver_present()) {
+        snprintf(why, why_size, "this machine has no CUDA driver (libcuda.so.1)");
+        return 0;
+    }
+    const CudaBackend *backend = load_backend(&library, why, why_size);
+    return backend ? backend->count(why, why_size) : 0;
 }
