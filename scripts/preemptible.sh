@@ -37,7 +37,8 @@ preemptible() {
         kill -KILL "$teller" 2>/dev/null || true
         wait "$teller" 2>/dev/null || true
     }
-    trap - USR2 TERM INT HUP
+    # A batch script goes on and wants its signals back. This one ends, and one that comes now must not change how.
+    [ "${BASH_SOURCE[0]}" = "$0" ] || trap - USR2 TERM INT HUP
     [ "$code" != $((128 + $(kill -l USR2))) ] || code=75
     return "$code"
 }

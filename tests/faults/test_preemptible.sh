@@ -83,7 +83,11 @@ for i in {1..40}; do
     kill "-$([ $((i % 2)) = 0 ] && echo USR2 || echo TERM)" "$job"
     if [ $((i % 3)) = 0 ]; then kill -TERM "$job" 2>/dev/null; fi
     finish
-    [ $? = 75 ] || wrong=$((wrong + 1))
+    code=$?
+    if [ $code != 75 ]; then
+        echo "# trial $i: $code"
+        wrong=$((wrong + 1))
+    fi
 done
 [ $wrong = 0 ]
 check wait_and_trap $?
