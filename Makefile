@@ -27,13 +27,13 @@ BUILDS := $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all))
 
 # ---- what is here ---------------------------------------------------------------------------------------------------
 # pkg-config names, to be overridden where a library is called otherwise (PKG_CONFIG_PATH works as ever).
+comma  := ,
 pkg_ok  = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
 pkg_ver = $(shell pkg-config --modversion $(1) 2>/dev/null)
 MPI_PC    ?= ompi-c
 HDF5_PC   ?= $(if $(call pkg_ok,hdf5-serial),hdf5-serial,hdf5)
 YAML_PC   ?= yaml-0.1
 JPEG_PC   ?= libjpeg
-BLAS_PC   ?= openblas
 CRYPTO_PC ?= libcrypto
 CMOCKA_PC ?= cmocka
 DNNL_DIR  ?=
@@ -42,14 +42,13 @@ MPI_OK    := $(call pkg_ok,$(MPI_PC))
 HDF5_OK   := $(call pkg_ok,$(HDF5_PC))
 YAML_OK   := $(call pkg_ok,$(YAML_PC))
 JPEG_OK   := $(call pkg_ok,$(JPEG_PC))
-BLAS_OK   := $(call pkg_ok,$(BLAS_PC))
 CRYPTO_OK := $(call pkg_ok,$(CRYPTO_PC))
 CMOCKA_OK := $(call pkg_ok,$(CMOCKA_PC))
 DNNL_INC  := $(if $(DNNL_DIR),-isystem $(DNNL_DIR)/include)
 DNNL_VER  := $(shell echo DNNL_VERSION_MAJOR.DNNL_VERSION_MINOR.DNNL_VERSION_PATCH | \
                $(CC) $(DNNL_INC) -include dnnl_version.h -E -P -x c - 2>/dev/null | tail -1 | tr -d ' ')
 REQUIRED_MISSING := $(strip $(if $(MPI_OK),,Open-MPI) $(if $(HDF5_OK),,HDF5) $(if $(YAML_OK),,libyaml) \
-    $(if $(JPEG_OK),,libjpeg-turbo) $(if $(BLAS_OK),,OpenBLAS) $(if $(CRYPTO_OK),,libcrypto) $(if $(DNNL_VER),,oneDNN))
+    $(if $(JPEG_OK),,libjpeg-turbo) $(if $(CRYPTO_OK),,libcrypto) $(if $(DNNL_VER),,oneDNN))
 
 # The CUDA backend is a library of its own beside the program, which loads it when a CUDA device is asked for.
 NVCC        ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
@@ -88,7 +87,6 @@ $(call line,Open MPI,$(if $(MPI_OK),$(call pkg_ver,$(MPI_PC))),MPI_PC=$(MPI_PC))
 $(call line,HDF5,$(if $(HDF5_OK),$(call pkg_ver,$(HDF5_PC))),HDF5_PC=$(HDF5_PC))
 $(call line,libyaml,$(if $(YAML_OK),$(call pkg_ver,$(YAML_PC))),YAML_PC=$(YAML_PC))
 $(call line,libjpeg-turbo,$(if $(JPEG_OK),$(call pkg_ver,$(JPEG_PC))),JPEG_PC=$(JPEG_PC))
-$(call line,OpenBLAS,$(if $(BLAS_OK),$(call pkg_ver,$(BLAS_PC))),BLAS_PC=$(BLAS_PC))
 $(call line,oneDNN,$(DNNL_VER),DNNL_DIR=$(DNNL_DIR))
 $(call line,libcrypto,$(if $(CRYPTO_OK),$(call pkg_ver,$(CRYPTO_PC))),CRYPTO_PC=$(CRYPTO_PC))
 $(call line,cmocka (tests),$(if $(CMOCKA_OK),$(call pkg_ver,$(CMOCKA_PC))),CMOCKA_PC=$(CMOCKA_PC))
@@ -105,14 +103,14 @@ endif
 system_flags = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(1) 2>/dev/null))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(filter 1,$(WERROR)),-Werror)
 CPPFLAGS := -I. -D_GNU_SOURCE $(call system_flags,$(MPI_PC)) $(call system_flags,$(HDF5_PC)) $(call system_flags,$(YAML_PC)) \
-            $(call system_flags,$(JPEG_PC)) $(call system_flags,$(BLAS_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
+            $(call system_flags,$(JPEG_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
 CFLAGS := -std=gnu11 $(OPT) -g -march=$(ARCH) -fno-math-errno -fno-trapping-math -fopenmp -fno-strict-aliasing $(WARN) $(SAN)
 KEEP := $(if $(findstring address,$(SAN)),$(BUILD)/obj/tests/sanitize/keep_modules.o)
 LDFLAGS := -fopenmp -rdynamic $(SAN)
+DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl
 LDLIBS := $(shell pkg-config --libs $(MPI_PC) $(HDF5_PC) 2>/dev/null) -lhdf5_hl \
-          $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(BLAS_PC) $(CRYPTO_PC) 2>/dev/null) \
-          $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl -lpthread -ldl -lm
-comma := ,
+          $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(CRYPTO_PC) 2>/dev/null) \
+          $(DNNL_LIBS) -lpthread -ldl -lm
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -301,7 +299,7 @@ $(BUILD)/simt/%.o: %.c $(BUILD)/simt/flags
 
 $(SIMT_LIB): $(SIMT_OBJS)
 	$(if $(Q),@echo '  SO   $@')
-	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(shell pkg-config --libs $(BLAS_PC) $(MPI_PC) 2>/dev/null)
+	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(DNNL_LIBS) $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
 # Asks the real cuDNN for plans, for GPUs that need not be here.
 CUDNN_PLAN := $(if $(CUDNN_VER),$(BUILD)/cuda/kernels/cuda/cudnn_plan.o)

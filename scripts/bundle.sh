@@ -43,21 +43,11 @@ need pkg-config pkg-config
 # ---- the program ----------------------------------------------------------------------------------------------------
 
 build_program() {
-    local shim=$PWD/$work/shim needed=
-    mkdir -p "$shim"
-    # shellcheck disable=SC2046 # flags are words
-    "$CC" -O2 -Wall -Wextra -fPIC $(pkg-config --cflags openblas) -c scripts/bundle/gemm_onednn.c -o "$shim/gemm_onednn.o"
-    cat >"$shim/excon-gemm.pc" <<END
-Name: excon-gemm
-Description: the BLAS of the bundle
-Version: by oneDNN
-Cflags: $(pkg-config --cflags openblas)
-Libs: $shim/gemm_onednn.o -ldnnl
-END
+    local needed=
+    mkdir -p "$work/shim"
     # The mark by which the dynamic loader refuses older processors with a message instead of an illegal instruction.
     if echo | "$CC" -mneeded -E -x c - >/dev/null 2>&1; then needed=-mneeded; fi
-    PKG_CONFIG_PATH=$shim${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH} \
-        "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 BLAS_PC=excon-gemm OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
+    "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
 }
 
 # ---- libraries ------------------------------------------------------------------------------------------------------

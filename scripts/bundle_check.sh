@@ -85,7 +85,7 @@ echo "bundle-check: $folder in $(sed -n 's/^PRETTY_NAME=//p' "$CHROOT/etc/os-rel
 
 # Nothing of what the program needs may come from the system, or the check would prove nothing.
 # shellcheck disable=SC2016 # the shell inside expands it
-check bare 0 none sh -c 'for f in mpi hdf5 dnnl openblas yaml jpeg gomp; do ls /usr/lib/*/lib$f*.so* 2>/dev/null && exit 1; done; echo none'
+check bare 0 none sh -c 'for f in mpi hdf5 dnnl yaml jpeg gomp; do ls /usr/lib/*/lib$f*.so* 2>/dev/null && exit 1; done; echo none'
 check nothing_missing 0 none sh -c "
     find /opt/first -type f -path '*/lib/*' ! -name 'libexcon_cuda*' -exec env LD_LIBRARY_PATH=/opt/first/$folder/lib ldd {} + |
         grep 'not found' || echo none"

@@ -5,7 +5,7 @@
 # prints what to install and exits with 71.
 set -euo pipefail
 
-packages=(gcc make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev libopenblas-dev
+packages=(gcc make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev
     libjpeg-dev libssl-dev libcmocka-dev)
 
 distribution=unknown

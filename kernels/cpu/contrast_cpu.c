@@ -11,7 +11,6 @@
  * A tile lives in a thread's cache. Row sums of a tile are float32, then merged in double. Every exponential is of
  * s - max or s - lse, so nothing overflows or vanishes at any temperature, and no maximum has to be known in advance.
  */
-#include <cblas.h>
 #include <float.h>
 #include <math.h>
 #include <omp.h>
@@ -30,6 +29,7 @@ typedef struct Block {
 
 /* What the sweeps share. Arrays indexed by own row are [own_rows], by gathered row [rows]. */
 typedef struct Sweep {
+    Device *device;
     const ContrastShape *shape;
     const float *z; /* [rows, D] */
     float inverse_temperature;
@@ -64,8 +64,8 @@ static Block block_at(int64_t first, int64_t rows, int block, int64_t index) {
 static void visit(const Sweep *sweep, Block a, Block b, int both, TileFunction *function) {
     int dim = sweep->shape->dim, block = sweep->block;
     float *tile = sweep->tiles + (size_t)omp_get_thread_num() * (size_t)block * (size_t)block;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, a.rows, b.rows, dim, 1.0f, sweep->z + a.first * dim, dim,
-                sweep->z + b.first * dim, dim, 0.0f, tile, block);
+    cpu_gemm(sweep->device, 'N', 'T', a.rows, b.rows, dim, sweep->z + a.first * dim, dim, sweep->z + b.first * dim, dim,
+             0.0f, tile, block);
     function(sweep, a, b, both, tile);
 }
 
@@ -124,11 +124,12 @@ size_t contrast_scratch_cpu(Device *device, int64_t rows, int groups, int dim) {
     return tile_bytes(device, block_size(rows)) + (size_t)rows * (sizeof(double) + sizeof(float));
 }
 
-static Sweep sweep_make(const Device *device, const ContrastShape *shape, const float *z, void *scratch) {
+static Sweep sweep_make(Device *device, const ContrastShape *shape, const float *z, void *scratch) {
     int block = block_size(shape->own_rows);
     char *base = scratch;
     double *sum = (double *)(void *)(base + tile_bytes(device, block));
-    return (Sweep){.shape = shape,
+    return (Sweep){.device = device,
+                   .shape = shape,
                    .z = z,
                    .inverse_temperature = 1.0f / shape->temperature,
                    .threads = device->threads,
@@ -229,12 +230,11 @@ static void gradient_tile(const Sweep *sweep, Block a, Block b, int both, float 
     int dim = sweep->shape->dim, block = sweep->block;
     float *dz_a = sweep->dz + (a.first - sweep->shape->own_first) * dim;
     weigh_pairs(sweep, a, b, tile);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, a.rows, dim, b.rows, 1.0f, tile, block,
-                sweep->z + b.first * dim, dim, 1.0f, dz_a, dim);
+    cpu_gemm(sweep->device, 'N', 'N', a.rows, dim, b.rows, tile, block, sweep->z + b.first * dim, dim, 1.0f, dz_a, dim);
     if (both) {
         float *dz_b = sweep->dz + (b.first - sweep->shape->own_first) * dim;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, b.rows, dim, a.rows, 1.0f, tile, block,
-                    sweep->z + a.first * dim, dim, 1.0f, dz_b, dim);
+        cpu_gemm(sweep->device, 'T', 'N', b.rows, dim, a.rows, tile, block, sweep->z + a.first * dim, dim, 1.0f, dz_b,
+                 dim);
     }
 }
 

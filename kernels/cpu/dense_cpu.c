@@ -1,6 +1,5 @@
 /* Dense layers: single-threaded BLAS calls on row or column blocks, one per thread part, so results repeat bit for bit.
  */
-#include <cblas.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -36,8 +35,8 @@ void dense_forward_cpu(Device *device, int64_t N, int in, int out, const float *
         if (b)
             for (int64_t r = 0; r < rows; r++)
                 memcpy(block + r * out, b + column, (size_t)columns * sizeof *b);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rows, (blasint)columns, in, 1.0f, x + row * in,
-                    in, w + column * in, in, b ? 1.0f : 0.0f, block, out);
+        cpu_gemm(device, 'N', 'T', rows, columns, in, x + row * in, in, w + column * in, in, b ? 1.0f : 0.0f, block,
+                 out);
         if (relu)
             finish_relu(rows, (int)columns, out, block);
     }
@@ -54,8 +53,8 @@ void dense_backward_data_cpu(Device *device, int64_t N, int in, int out, const f
             continue;
         int64_t row = by_rows ? p.first : 0, rows = by_rows ? p.last - p.first : N;
         int64_t column = by_rows ? 0 : p.first, columns = by_rows ? in : p.last - p.first;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)rows, (blasint)columns, out, 1.0f,
-                    dy + row * out, out, w + column, in, 0.0f, dx + row * in + column, in);
+        cpu_gemm(device, 'N', 'N', rows, columns, out, dy + row * out, out, w + column, in, 0.0f,
+                 dx + row * in + column, in);
     }
 }
 
@@ -71,8 +70,7 @@ void dense_backward_weight_cpu(Device *device, int64_t N, int in, int out, const
             continue;
         int64_t row = by_out ? p.first : 0, rows = by_out ? p.last - p.first : out;
         int64_t column = by_out ? 0 : p.first, columns = by_out ? in : p.last - p.first;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)rows, (blasint)columns, (blasint)N, 1.0f,
-                    dy + row, out, x + column, in, 1.0f, dw + row * in + column, in);
+        cpu_gemm(device, 'T', 'N', rows, columns, N, dy + row, out, x + column, in, 1.0f, dw + row * in + column, in);
     }
     if (db)
         for (int j = 0; j < out; j++) {

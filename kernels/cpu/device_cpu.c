@@ -1,7 +1,5 @@
 /* Opens the CPU device and owns its state: oneDNN engine and stream, scratch memory, and the operator table. */
-#include <cblas.h>
 #include <omp.h>
-#include <openblas_config.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,18 +55,13 @@ static const char *isa_name(dnnl_cpu_isa_t isa) {
 }
 
 static void describe(Device *device) {
-    char model[80], blas_runtime[96], blas_header[64];
+    char model[80];
     cpu_model(model, sizeof model);
     snprintf(device->name, sizeof device->name, "%s, %d thread%s, %s", model, device->threads,
              device->threads == 1 ? "" : "s", isa_name(dnnl_get_effective_cpu_isa()));
     const dnnl_version_t *dnnl = dnnl_version();
-    snprintf(blas_runtime, sizeof blas_runtime, "%s", openblas_get_config());
-    const char *header = OPENBLAS_VERSION;
-    snprintf(blas_header, sizeof blas_header, "%s", header + strcspn(header, "0123456789"));
-    blas_header[strcspn(blas_header, " ")] = '\0';
-    snprintf(device->libraries, sizeof device->libraries, "oneDNN %d.%d.%d (header %d.%d.%d), %s (header %s)",
-             dnnl->major, dnnl->minor, dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH,
-             blas_runtime, blas_header);
+    snprintf(device->libraries, sizeof device->libraries, "oneDNN %d.%d.%d (header %d.%d.%d)", dnnl->major, dnnl->minor,
+             dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH);
 }
 
 void cpu_use_threads(const Device *device) {
@@ -82,7 +75,6 @@ Status device_open_cpu(Device *device, int threads, Error *err) {
     if (!cpu)
         return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: out of memory");
     cpu_use_threads(device);
-    openblas_set_num_threads(1); /* operators cut their own work into parts */
     dnnl_status_t made = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
     if (made != dnnl_success)
         goto fail_engine;

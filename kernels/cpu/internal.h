@@ -26,6 +26,12 @@ static inline CpuDevice *cpu_of(Device *device) {
  * overwritten by the next operator. Ends the job when memory is out. */
 void *cpu_scratch(Device *device, size_t bytes);
 
+/* c = op(a) op(b) + beta * c in f32, row-major: op(a) is [m, k], op(b) [k, n], c [m, n]; transpose 'N' takes a matrix
+ * as it lies, 'T' its transpose; leading dimensions in elements. Inside a parallel region the calling thread does it
+ * alone. Ends the job when oneDNN refuses. */
+void cpu_gemm(Device *device, char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+              int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+
 /* Makes OpenMP regions of the calling thread use the device's thread count (oneDNN asks OpenMP). */
 void cpu_use_threads(const Device *device);
 

@@ -1,6 +1,6 @@
-/* cuBLAS by OpenBLAS, on the stream of the handle. bf16 operands are widened, products and sums are float, results are
+/* cuBLAS by oneDNN, on the stream of the handle. bf16 operands are widened, products and sums are float, results are
  * rounded once. */
-#include <cblas.h>
+#include <dnnl.h>
 
 #include <vector>
 
@@ -75,8 +75,9 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cub
         std::vector<float> c(static_cast<size_t>(m) * static_cast<size_t>(n));
         if (keep != 0.0f)
             c = widen(C, Ctype, m, n, ldc);
-        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, scale,
-                    a.data(), ta ? k : m, b.data(), tb ? n : k, keep, c.data(), m);
+        /* column-major: the same product of row-major matrices, transposed */
+        dnnl_sgemm(tb ? 'T' : 'N', ta ? 'T' : 'N', n, m, k, scale, b.data(), tb ? n : k, a.data(), ta ? k : m, keep,
+                   c.data(), m);
         for (int j = 0; j < n; j++)
             for (int i = 0; i < m; i++) {
                 size_t at = static_cast<size_t>(j) * static_cast<size_t>(ldc) + static_cast<size_t>(i);

@@ -1,5 +1,5 @@
 /* What operation graphs of the stand-in for cuDNN mean, and the engines that compute them. */
-#include <cblas.h>
+#include <dnnl.h>
 
 #include <cmath>
 
@@ -135,14 +135,11 @@ void convolve(const Graph &g, std::vector<float> &x, std::vector<float> &w, std:
                     for (int64_t i = 0; i < C; i++)
                         tap[(size_t)(row * C + i)] = at[(size_t)row] < 0 ? 0.0f : x[(size_t)(at[(size_t)row] * C + i)];
             if (g.pass == 0)
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, M, k, c, 1, tap.data(), c, slice, ld, 1, y.data(),
-                            k);
+                dnnl_sgemm('N', 'T', M, k, c, 1, tap.data(), c, slice, ld, 1, y.data(), k);
             else if (g.pass == 2)
-                cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k, c, M, 1, y.data(), k, tap.data(), c, 0, slice,
-                            ld);
+                dnnl_sgemm('T', 'N', k, c, M, 1, y.data(), k, tap.data(), c, 0, slice, ld);
             else
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, c, k, 1, y.data(), k, slice, ld, 0,
-                            tap.data(), c);
+                dnnl_sgemm('N', 'N', M, c, k, 1, y.data(), k, slice, ld, 0, tap.data(), c);
             for (int64_t row = 0; g.pass == 1 && row < rows; row++)
                 for (int64_t i = 0; at[(size_t)row] >= 0 && i < C; i++)
                     x[(size_t)(at[(size_t)row] * C + i)] += tap[(size_t)(row * C + i)];
