@@ -45,6 +45,7 @@ typedef struct Device {
     void *impl;     /* owned by the backend */
     void *library;  /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
     int fast_conv;  /* 1: the backend has something faster for convolutions than im2col and GEMM */
+    int fast_bf16;  /* 1: the device multiplies bf16 faster than f32, convolutions of whole images at least */
     int plain_conv; /* 1: convolutions as im2col and GEMM even where the backend has something faster, for cross-checks;
                        read by conv_create */
 } Device;

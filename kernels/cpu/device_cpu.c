@@ -54,6 +54,20 @@ static const char *isa_name(dnnl_cpu_isa_t isa) {
     }
 }
 
+/* AMX multiplies bf16 many times as fast as AVX-512 does f32. AVX-512's own bf16 dot product takes twice the numbers of
+ * an f32 product: on AMD's Zen 4 at the same rate, but on Intel's Sapphire and Emerald Rapids, where a guest may see
+ * them without AMX, at a quarter of it (measured: 83 against 170 GFLOP/s a core). Anything less has no bf16 products.
+ */
+static int multiplies_bf16_faster(void) {
+#ifdef __x86_64__
+    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    __builtin_cpu_init();
+    return isa == dnnl_cpu_isa_avx512_core_amx || (isa == dnnl_cpu_isa_avx512_core_bf16 && __builtin_cpu_is("amd"));
+#else
+    return 0;
+#endif
+}
+
 static void describe(Device *device) {
     char model[80];
     cpu_model(model, sizeof model);
@@ -83,6 +97,7 @@ Status device_open_cpu(Device *device, int threads, Error *err) {
         goto fail_stream;
     dnnl_set_primitive_cache_capacity(PRIMITIVES_KEPT);
     device->impl = cpu;
+    device->fast_bf16 = multiplies_bf16_faster();
     describe(device);
     return STATUS_OK;
 

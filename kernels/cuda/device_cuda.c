@@ -127,6 +127,7 @@ static Status open_device(Device *device, int index, Error *err) {
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+    device->fast_bf16 = cuda->capability >= 80; /* tensor cores take bf16 since then */
 #ifdef EXCON_CUDNN
     device->fast_conv = 1;
 #endif

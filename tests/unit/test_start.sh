@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What a run says at its start about a cache too small for its shuffle window: once, with two ways out that both work.
+# What a run says at its start: of a cache too small for its shuffle window, once, with two ways out that both work; and
+# which precision `auto` takes.
 set -uo pipefail
 excon=${EXCON:-build/excon}
 mpirun=${MPIRUN:-mpirun}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-echo 1..5
+echo 1..9
 number=0
 check() { # NAME, STATUS of the condition
     number=$((number + 1))
@@ -38,3 +39,18 @@ start --set "data.shuffle_window=$window" && [ "$(warnings)" = 0 ]
 check smaller_window $?
 start --set data.loader=memory && [ "$(warnings)" = 0 ]
 check not_in_memory $?
+
+# bf16 where AMX or AMD's AVX-512 multiplies it, by the kernel's word on the processor; f32 on all others.
+has() { grep -m 1 '^flags' /proc/cpuinfo | grep -qw "$1"; }
+expected=f32
+if has amx_bf16 || { has avx512_bf16 && grep -q AuthenticAMD /proc/cpuinfo; }; then expected=bf16; fi
+start --set precision=auto --set backend=cpu --set data.loader=memory && grep -q "precision $expected, chosen by auto" "$scratch/log"
+check "auto takes $expected" $?
+DNNL_MAX_CPU_ISA=AVX2 start --set precision=auto --set backend=cpu && grep -q 'precision f32, chosen by auto' "$scratch/log"
+check auto_without_bf16_products $?
+"$mpirun" -n 1 -x DNNL_MAX_CPU_ISA=AVX2 "$excon" train "$scratch/run.yaml" --set precision=auto --set backend=cpu : \
+    -n 1 "$excon" train "$scratch/run.yaml" --set precision=auto --set backend=cpu >"$scratch/log" 2>&1 &&
+    grep -q 'precision f32, chosen by auto' "$scratch/log"
+check auto_takes_what_suits_all_ranks $?
+start --set precision=f32 && grep -q 'precision f32 |' "$scratch/log"
+check as_configured $?

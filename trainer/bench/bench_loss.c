@@ -90,8 +90,8 @@ Status bench_loss(BenchContext *b, Error *err) {
         d->ops->zero(d, dz, bytes);
         d->ops->sync(d);
         const double before = memory_mb(d, 0);
-        status = contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07,
-                                  b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, err);
+        status =
+            contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07, b->runtime.dtype, err);
         if (status == STATUS_OK)
             status = time_loss(b, &c, z, dz, share, own_rows, before, err);
     }

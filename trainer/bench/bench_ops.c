@@ -291,7 +291,7 @@ Status bench_ops(BenchContext *b, Error *err) {
         return error_set(err, STATUS_USAGE, "--gemm must be a multiple of 64");
     OpsBench o = {.b = b,
                   .d = &b->runtime.device,
-                  .dtype = b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                  .dtype = b->runtime.dtype,
                   .N = options->batch,
                   .side = (int)options->size,
                   .width = (int)options->width,

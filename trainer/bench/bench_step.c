@@ -67,7 +67,7 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
     json_integer(&b->json, "size", o->size);
     json_integer(&b->json, "batch", o->batch);
     json_string(&b->json, "method", o->method);
-    json_string(&b->json, "precision", o->precision);
+    json_string(&b->json, "precision", runtime_precision(&b->runtime));
     json_number(&b->json, "seconds", median);
     json_number(&b->json, "images_per_s", (double)o->batch / median);
     json_number(&b->json, "accept_rate", (double)accepted / (double)(o->batch * o->steps));
@@ -77,7 +77,7 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
     json_end_object(&b->json);
     if (!o->json && comm->rank == 0)
         printf("step %s %s %lldx%lld batch %lld %s: %.3f s, %.2f images/s, peak %.0f MB\n", o->method, o->model,
-               (long long)o->size, (long long)o->size, (long long)o->batch, o->precision, median,
+               (long long)o->size, (long long)o->size, (long long)o->batch, runtime_precision(&b->runtime), median,
                (double)o->batch / median, bench_peak_mb());
     free(labels);
     free(seconds);
@@ -91,8 +91,7 @@ Status bench_step(BenchContext *b, Error *err) {
     snprintf(shape.encoder, sizeof shape.encoder, "%.15s", o->model);
     Model model = {0};
     Step step = {0};
-    Status status = model_init(&model, &b->runtime.device, &b->runtime.comm, &shape,
-                               b->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, 1, err);
+    Status status = model_init(&model, &b->runtime.device, &b->runtime.comm, &shape, b->runtime.dtype, 1, err);
     if (status == STATUS_OK)
         status = step_init(&step, &b->config, &model, o->batch, mean, std, err);
     if (status == STATUS_OK)

@@ -26,7 +26,7 @@ Status command_bench(int argc, char **argv, Error *err) {
         {"batch", "N", OPTION_INTEGER, &o.batch, "step, loader, ops: images, all ranks together (32)"},
         {"method", "NAME", OPTION_TEXT, &o.method, "step: ce|simclr|supcon|excon|exconb (excon)"},
         {"profile", "NAME", OPTION_TEXT, &o.profile, "step: official|recommended (recommended)"},
-        {"precision", "f32|bf16", OPTION_TEXT, &o.precision, "step, ops (bf16)"},
+        {"precision", "auto|f32|bf16", OPTION_TEXT, &o.precision, "step, ops (bf16)"},
         {"backend", "auto|cpu|cuda", OPTION_TEXT, &o.backend, "(auto)"},
         {"rows", "N", OPTION_INTEGER, &o.rows, "loss: rows of all ranks (16384); ops: at most 4096"},
         {"dim", "N", OPTION_INTEGER, &o.dim, "loss: embedding size (128)"},

@@ -52,9 +52,8 @@ static Status load_model(EvalRun *e, Error *err) {
     e->meta = file.meta;
     ModelShape shape;
     state_shape(&file.meta, &shape);
-    Status status =
-        model_init(&e->model, &e->runtime.device, &e->runtime.comm, &shape,
-                   e->config.precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, (uint64_t)e->config.seed, err);
+    Status status = model_init(&e->model, &e->runtime.device, &e->runtime.comm, &shape, e->runtime.dtype,
+                               (uint64_t)e->config.seed, err);
     if (status == STATUS_OK) {
         e->model.bn_eps = (float)e->config.bn.eps;
         status = state_restore(&e->model, &file, 0, err);
@@ -114,7 +113,7 @@ static void print_faithfulness(const char *title, const Faithfulness *f) {
 static void print_table(const EvalRun *e, const EvalResult *r) {
     printf("%s, step %lld: %s on %lld val images of %s (%d rank%s, %s)\n", e->path, (long long)e->meta.step,
            e->meta.method, (long long)r->count, e->dataset.dir, e->runtime.comm.size,
-           e->runtime.comm.size == 1 ? "" : "s", config_name("precision", e->config.precision));
+           e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
     printf("  top-1      %6.2f %%\n  top-5      %6.2f %%\n  nll        %6.4f\n", 100 * r->top1, 100 * r->top5, r->nll);
     if (r->reductions & EVAL_TOP)
         print_faithfulness("the most salient 15 % of pixels kept (as published)", &r->top);

@@ -13,7 +13,7 @@
 typedef enum Method { METHOD_CE, METHOD_SIMCLR, METHOD_SUPCON, METHOD_EXCON, METHOD_EXCONB } Method;
 typedef enum Profile { PROFILE_OFFICIAL, PROFILE_RECOMMENDED } Profile;
 typedef enum Backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA } Backend;
-typedef enum Precision { PRECISION_F32, PRECISION_BF16 } Precision;
+typedef enum Precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 } Precision;
 typedef enum ExplainMethod { EXPLAIN_GRADCAM, EXPLAIN_GRADIENT, EXPLAIN_INTEGRATED } ExplainMethod;
 typedef enum ExplainBn { EXPLAIN_BN_BATCH, EXPLAIN_BN_RUNNING } ExplainBn;
 typedef enum ExplainTarget { TARGET_LABEL, TARGET_PREDICTED } ExplainTarget;

@@ -25,8 +25,8 @@ const Key config_keys[] = {
          "training objective; exconb is excon with background rows"),
     INTEGER("seed", seed, HASHED, 0, 9007199254740992.0, "1", "of weights, sample order and augmentation"),
     ENUM("backend", backend, 0, LIST("auto", "cpu", "cuda"), "auto", NULL, "auto: CUDA where built in and present"),
-    ENUM("precision", precision, HASHED, LIST("f32", "bf16"), "f32", NULL,
-         "of activations and products; parameters are always f32"),
+    ENUM("precision", precision, HASHED, LIST("auto", "f32", "bf16"), "f32", NULL,
+         "of activations and products, parameters are always f32; auto: bf16 where every rank multiplies it faster"),
 
     TEXT("run.dir", run.dir, 0, "", "run folder: resolved config, checkpoints, metrics, logs"),
 

@@ -92,8 +92,7 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     const int max_groups = method == METHOD_SIMCLR ? (int)p->total + 1 : classes + 1;
     GOTO_IF(status, done);
     GOTO_IF(contrastive_init(&c, d, &p->runtime.comm, max_own, max_all, (int)D, max_groups, p->config->loss.temperature,
-                             p->config->loss.base_temperature,
-                             p->config->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, err),
+                             p->config->loss.base_temperature, p->runtime.dtype, err),
             done);
     GOTO_IF(d->ops->alloc(d, sizeof(double), &share, err), done);
     GOTO_IF(d->ops->alloc(d, bytes, &own, err), done);

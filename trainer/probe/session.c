@@ -93,8 +93,8 @@ static Status load_weights(ProbeSession *p, const ArrayFile *file, Error *err) {
 
 static Status init_model(ProbeSession *p, const ModelShape *shape, Error *err) {
     const Config *c = p->config;
-    RETURN_IF(model_init(&p->model, &p->runtime.device, &p->runtime.comm, shape,
-                         c->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, (uint64_t)c->seed, err));
+    RETURN_IF(
+        model_init(&p->model, &p->runtime.device, &p->runtime.comm, shape, p->runtime.dtype, (uint64_t)c->seed, err));
     p->model.bn_global = c->bn.scope == BN_GLOBAL;
     p->model.bn_eps = (float)c->bn.eps;
     p->model.bn_momentum = (float)c->bn.momentum;

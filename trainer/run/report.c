@@ -45,8 +45,8 @@ static void run_lines(Trainer *t, FILE *out) {
     comm_versions(mpi, sizeof mpi);
     fprintf(out, "excon %s | %s | %d rank%s | %s\n", EXCON_REVISION, mpi, t->runtime.comm.size,
             t->runtime.comm.size == 1 ? "" : "s", t->runtime.device.libraries);
-    fprintf(out, "backend %s | precision %s | collectives: %s\n", t->backend_choice,
-            config_name("precision", c->precision), t->runtime.comm.collectives->name);
+    fprintf(out, "backend %s | precision %s%s | collectives: %s\n", t->backend_choice, runtime_precision(&t->runtime),
+            c->precision == PRECISION_AUTO ? ", chosen by auto" : "", t->runtime.comm.collectives->name);
     fprintf(out, "method %s, profile %s | %s width %d, %.2f M parameters | %d classes of %dx%d (%s)\n",
             config_name("method", c->method), config_name("profile", c->profile), m->shape.encoder, m->shape.width,
             (double)m->total * 1e-6, m->shape.classes, m->shape.size, m->shape.size, t->dataset.dir);

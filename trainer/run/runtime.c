@@ -39,6 +39,17 @@ static Status open_device(Runtime *runtime, const Config *config, char *why, siz
     return STATUS_OK;
 }
 
+/* The same on all ranks: they work on one batch. */
+static DType choose_precision(Runtime *runtime, int precision) {
+    int64_t slow_ranks = !runtime->device.fast_bf16;
+    comm_host_max_i64(&runtime->comm, &slow_ranks, 1);
+    return precision == PRECISION_BF16 || (precision == PRECISION_AUTO && !slow_ranks) ? DTYPE_BF16 : DTYPE_F32;
+}
+
+const char *runtime_precision(const Runtime *runtime) {
+    return runtime->dtype == DTYPE_BF16 ? "bf16" : "f32";
+}
+
 Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
     const CommOptions options = {.transport = (CommTransport)config->comm.transport,
                                  .connect_seconds = config->comm.connect_seconds};
@@ -48,6 +59,7 @@ Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t wh
     runtime->open = 1;
     Status status = open_device(runtime, config, why ? why : unused, why ? why_size : sizeof unused, err);
     RETURN_IF(comm_agree(&runtime->comm, status, err));
+    runtime->dtype = choose_precision(runtime, config->precision);
     runtime->device.fatal = on_fatal;
     runtime->device.fatal_ctx = runtime;
     return comm_attach(&runtime->comm, &runtime->device, &options, err);

@@ -8,13 +8,18 @@
 typedef struct Runtime {
     Comm comm;
     Device device;
+    DType dtype; /* of activations and products: DTYPE_F32 or DTYPE_BF16 */
     int open;
 } Runtime;
 
 /* MPI, then the device `config` asks for (backend, cuda.conv): backend auto takes CUDA when a device is there, else the
  * CPU; `why` (may be NULL) gets one line on the choice. Ranks of a host take its CUDA devices in turn. Then the
- * collectives (comm.transport). All ranks return the same status. */
+ * precision (auto: bf16 where it is the faster one on every rank's device) and the collectives (comm.transport). All
+ * ranks return the same status. */
 Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err);
+
+/* "f32" or "bf16": what `dtype` is. */
+const char *runtime_precision(const Runtime *runtime);
 
 /* Ends the collectives, closes the device and ends MPI. A failure all ranks share (after comm_agree, or decided alike)
  * is reported by rank 0 alone: others get err->silent. Returns `status`. */

@@ -55,8 +55,8 @@ static Status open_model(Trainer *t, Error *err) {
                         .projection = (int)c->model.projection,
                         .size = t->dataset.height};
     snprintf(shape.encoder, sizeof shape.encoder, "%s", c->model.encoder);
-    RETURN_IF(model_init(&t->model, &t->runtime.device, &t->runtime.comm, &shape,
-                         c->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32, (uint64_t)c->seed, err));
+    RETURN_IF(
+        model_init(&t->model, &t->runtime.device, &t->runtime.comm, &shape, t->runtime.dtype, (uint64_t)c->seed, err));
     t->model.bn_global = c->bn.scope == BN_GLOBAL;
     t->model.bn_eps = (float)c->bn.eps;
     t->model.bn_momentum = (float)c->bn.momentum;
