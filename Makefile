@@ -125,9 +125,9 @@ SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c
 SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
 LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
-CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*cudnn*.c))
-CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*.c)))
-CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
+CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*/*cudnn*.c))
+CUDA_C  := $(filter-out $(CUDNN_SRCS),$(sort $(wildcard kernels/cuda/*/*.c)))
+CUDA_CU := $(sort $(wildcard kernels/cuda/*/*.cu))
 NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
@@ -302,7 +302,7 @@ $(SIMT_LIB): $(SIMT_OBJS)
 	$(Q)$(CXX) -shared $(SAN) -o $@ $^ $(DNNL_LIBS) $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
 # Asks the real cuDNN for plans, for GPUs that need not be here.
-CUDNN_PLAN := $(if $(CUDNN_VER),$(BUILD)/cuda/kernels/cuda/cudnn_plan.o)
+CUDNN_PLAN := $(if $(CUDNN_VER),$(BUILD)/cuda/kernels/cuda/products/cudnn_plan.o)
 $(BUILD)/obj/tests/cudnn/test_plans.o: private CPPFLAGS += $(CUDA_INC) $(if $(CUDNN_VER),-DEXCON_CUDNN)
 $(BUILD)/tests/cudnn/test_plans: private LDLIBS += $(if $(CUDNN_VER),$(CUDNN_PLAN) -L$(CUDA_LIBDIR) -Wl$(comma)-rpath$(comma)$(CUDA_LIBDIR) -lcudnn)
 $(BUILD)/tests/cudnn/test_plans: $(CUDNN_PLAN)

@@ -20,8 +20,8 @@
 
 #include "comm/nccl/transport.h"
 #include "comm/watchdog.h"
-#include "kernels/cuda/graphs.h"
-#include "kernels/cuda/internal.h"
+#include "kernels/cuda/device/graphs.h"
+#include "kernels/cuda/device/internal.h"
 
 _Static_assert(sizeof(ncclUniqueId) == NCCL_ID_BYTES, "an id travels whole");
 

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #ifdef EXCON_CUDNN
-#include "kernels/cuda/cudnn_plan.h"
+#include "kernels/cuda/products/cudnn_plan.h"
 #endif
 
 #if defined EXCON_CUDNN && CUDNN_VERSION >= 90800

@@ -11,7 +11,7 @@
 
 #include "include/cuda_bf16.h"
 #include "include/cuda_runtime.h"
-#include "include/kernels/cuda/instructions.cuh"
+#include "include/kernels/cuda/threads/instructions.cuh"
 
 namespace {
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cuda/conv.h"
+#include "kernels/cuda/products/conv.h"
 #include "tests/simt/simt.h"
 #include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"

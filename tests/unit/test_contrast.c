@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cpu/exp_lanes.h"
+#include "kernels/cpu/device/exp_lanes.h"
 #include "tests/support/contrast_case.h"
 #include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"

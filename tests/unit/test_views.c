@@ -12,7 +12,7 @@
 #include <hdf5_hl.h>
 
 #include "kernels/contract/views_draw.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/device/lanes.h"
 #include "tests/support/device_fixture.h"
 #include "tests/support/tensor.h"
 

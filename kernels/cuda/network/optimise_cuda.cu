@@ -1,0 +1,115 @@
+/* The optimiser over one flat arena, and the count of non-finite numbers.
+ *
+ * Four numbers at a time from the first 16-byte boundary on; the few before and behind it one by one. Arrays whose
+ * boundaries lie at different elements are walked one by one throughout. */
+#include "kernels/cuda/threads/lanes.cuh"
+#include "kernels/cuda/threads/launch.cuh"
+#include "kernels/cuda/threads/reduce.cuh"
+
+/* Items of a walk over n numbers: `fours` groups of four from element `head` on, then the single ones. */
+typedef struct Cut {
+    int64_t n, head, fours;
+} Cut;
+
+static Cut cut_singly(int64_t n) {
+    return Cut{n, 0, 0};
+}
+
+static Cut cut_of(int64_t n, const float *x) {
+    if ((uintptr_t)x % 4 != 0)
+        return cut_singly(n);
+    const int64_t before = (int64_t)(-(uintptr_t)x / 4 % 4), head = before < n ? before : n;
+    return Cut{n, head, (n - head) / 4};
+}
+
+static int64_t cut_items(const Cut &cut) {
+    return cut.n - 3 * cut.fours;
+}
+
+static __device__ __forceinline__ int64_t cut_four(const Cut &cut, int64_t item) {
+    return cut.head + 4 * item;
+}
+
+/* Item `item` >= fours: the element it is. */
+static __device__ __forceinline__ int64_t cut_single(const Cut &cut, int64_t item) {
+    const int64_t at = item - cut.fours;
+    return at < cut.head ? at : at + 4 * cut.fours;
+}
+
+static __device__ __forceinline__ void sgd_one(const SgdStep &step, float gradient, float *velocity, float *parameter) {
+    *velocity = step.momentum * *velocity + (gradient + step.weight_decay * *parameter);
+    *parameter -= step.lr * *velocity;
+}
+
+static __device__ __forceinline__ void sgd_four(const SgdStep &step, const float *gradient, float *velocity,
+                                                float *parameter, bf16 *low) {
+    float g[4], v[4], p[4];
+    lanes_load(gradient, g);
+    lanes_load(velocity, v);
+    lanes_load(parameter, p);
+    for (int i = 0; i < 4; i++)
+        sgd_one(step, g[i], &v[i], &p[i]);
+    lanes_store(velocity, v);
+    lanes_store(parameter, p);
+    if (low)
+        *reinterpret_cast<uint2 *>(low) = make_uint2(bf16_bits(p[0], p[1]), bf16_bits(p[2], p[3]));
+}
+
+static __global__ void sgd_kernel(Cut cut, int64_t items, SgdStep step, const float *__restrict__ gradient,
+                                  float *__restrict__ velocity, float *__restrict__ parameter, bf16 *__restrict__ low) {
+    for (int64_t item = grid_first(); item < items; item += grid_step()) {
+        if (item < cut.fours) {
+            const int64_t at = cut_four(cut, item);
+            sgd_four(step, gradient + at, velocity + at, parameter + at, low ? low + at : NULL);
+        } else {
+            const int64_t at = cut_single(cut, item);
+            sgd_one(step, gradient[at], velocity + at, parameter + at);
+            if (low)
+                element_store(low + at, parameter[at]);
+        }
+    }
+}
+
+void sgd_cuda(Device *device, int64_t n, const SgdStep *step, const float *gradient, float *velocity, float *parameter,
+              void *low) {
+    if (n == 0)
+        return;
+    Cut cut = cut_of(n, parameter);
+    const uintptr_t at = (uintptr_t)parameter % 16, low_at = low ? (uintptr_t)((bf16 *)low + cut.head) % 8 : 0;
+    if ((uintptr_t)gradient % 16 != at || (uintptr_t)velocity % 16 != at || low_at != 0)
+        cut = cut_singly(n);
+    const int64_t items = cut_items(cut);
+    CUDA_LAUNCH(device, sgd_kernel, blocks_for(device, items, BLOCK), BLOCK, 0, cut, items, *step, gradient, velocity,
+                parameter, (bf16 *)low);
+}
+
+static __device__ __forceinline__ int is_nonfinite(float x) {
+    return (__float_as_uint(x) & 0x7F800000u) == 0x7F800000u;
+}
+
+/* Counts are integers, so the order of the blocks' additions does not matter. */
+static __global__ void guard_kernel(Cut cut, int64_t items, const float *__restrict__ x, unsigned long long *count) {
+    int found = 0;
+    for (int64_t item = grid_first(); item < items; item += grid_step()) {
+        if (item < cut.fours) {
+            float v[4];
+            lanes_load(x + cut_four(cut, item), v);
+            for (int i = 0; i < 4; i++)
+                found += is_nonfinite(v[i]);
+        } else {
+            found += is_nonfinite(x[cut_single(cut, item)]);
+        }
+    }
+    found = block_reduce<Sum>(found, 0);
+    if (threadIdx.x == 0 && found)
+        atomicAdd(count, (unsigned long long)found);
+}
+
+void guard_nonfinite_cuda(Device *device, int64_t n, const float *x, int64_t *count) {
+    if (n == 0)
+        return;
+    const Cut cut = cut_of(n, x);
+    const int64_t items = cut_items(cut);
+    CUDA_LAUNCH(device, guard_kernel, blocks_for(device, items, BLOCK), BLOCK, 0, cut, items, x,
+                (unsigned long long *)count);
+}
