@@ -313,7 +313,7 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 	$(if $(Q),@echo '  SO   $@')
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
 
-$(BUILD)/tests/unit/test_files $(BUILD)/tests/unit/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
+$(BUILD)/tests/unit/io/test_files $(BUILD)/tests/unit/io/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
 -include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

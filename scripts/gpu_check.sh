@@ -317,7 +317,7 @@ variant() { case $mode in cuda) echo gpu/ ;; simt) echo simt/ ;; cpu) echo '' ;;
 
 stage_ops() {
     case $mode in
-    cpu) suite 240 unit/test_ops ;;
+    cpu) suite 240 kernels/test_ops ;;
     *) suite 300 "$(variant)unit" "$(variant)test_" ;;
     esac
 }
@@ -339,12 +339,12 @@ stage_sanitizer() {
         skip "no compute-sanitizer here"
         return
     fi
-    mapfile -t sources < <(grep -l device_fixture tests/unit/test_*.c)
+    mapfile -t sources < <(grep -rl --include='test_*.c' device_fixture tests/unit | sort)
     for tool in memcheck racecheck; do
         for source in "${sources[@]}"; do
             name=$(basename "$source" .c)
             run "$tool-$name" 60 env EXCON_TEST_BACKEND=cuda "${in_bundle[@]}" "${sanitizer:-compute-sanitizer}" --tool $tool \
-                --error-exitcode 99 "$tests_build/tests/unit/$name"
+                --error-exitcode 99 "$tests_build/${source%.c}"
             code=$?
             [ $dry = 0 ] || continue
             case $code in

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # run.sh [NAME...]   Runs every test program, or those whose name contains one of the NAMEs, and counts.
 #
-# Programs are the cmocka binaries under $BUILD/tests and the scripts tests/*/test_*.sh; both print TAP. One line per
+# Programs are the cmocka binaries under $BUILD/tests and the scripts test_*.sh under tests/; both print TAP. One line per
 # program, the output of failing ones, the reasons of skips, and at the end "excon: N passed, N failed, N skipped".
 # Programs that know EXCON_TEST_BACKEND or EXCON_BACKEND run once more, as simt/NAME, on the CUDA backend compiled for the
 # stand-in GPU of tests/simt; with GPU=1 instead as gpu/NAME, on the real backend and device.
 # A program that ends early, crashes or exceeds TEST_TIMEOUT seconds counts its missing results as failed (at least one).
 # cmocka 1.1.5 writes a skip as "not ok N # SKIP name" after the test's own message, which is the reason.
 set -uo pipefail
+shopt -s globstar nullglob
 cd "$(dirname "$0")/.." || exit 70
 
 BUILD=${BUILD:-build}
@@ -24,21 +25,19 @@ export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppression
 programs() {
     local source cuda=simt
     [ "${GPU:-0}" = 1 ] && cuda=gpu
-    for source in tests/*/test_*.c; do
-        [ -e "$source" ] || continue
+    for source in tests/**/test_*.c; do
         case $source in
         tests/simt/*) echo "$cuda $BUILD/${source%.c}" ;;
         *) echo "cpu $BUILD/${source%.c}" ;;
         esac
     done
-    for source in tests/*/test_*.sh; do
-        [ -e "$source" ] || continue
+    for source in tests/**/test_*.sh; do
         case $source in
         tests/simt/*) echo "$cuda $source" ;;
         *) echo "cpu $source" ;;
         esac
     done
-    grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/*/test_*.c | while IFS= read -r source; do
+    grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/**/test_*.c | while IFS= read -r source; do
         case $source in
         tests/simt/*) ;;
         *) echo "$cuda $BUILD/${source%.c}" ;;
@@ -117,7 +116,7 @@ while read -r variant program; do
         note="  exit status $code though no test failed"
     fi
     if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
-    printf '  %-30s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
+    printf '  %-36s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
     if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 80; fi
     tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))

@@ -84,10 +84,12 @@ void fail_io_path(char *out, size_t size) {
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
-    for (int up = 0; up < 2; up++)
-        if (strrchr(self, '/'))
-            *strrchr(self, '/') = 0;
-    snprintf(out, size, "%s/faults/fail_io.so", self);
+    char *tests = strstr(self, "/tests/"); /* the last one: folders above may be called so too */
+    while (tests && strstr(tests + 1, "/tests/"))
+        tests = strstr(tests + 1, "/tests/");
+    if (tests)
+        *tests = 0;
+    snprintf(out, size, "%s/tests/faults/fail_io.so", self);
     if (access(out, R_OK) != 0) {
         fprintf(stderr, "%s is missing: build it with make\n", out);
         abort();

@@ -4,7 +4,7 @@ set -uo pipefail
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree/tests/case"
-cp "$(dirname "$0")/../run.sh" "$tree/tests/run.sh"
+cp "$(dirname "$0")/../../run.sh" "$tree/tests/run.sh"
 
 echo 1..9
 number=0
