@@ -169,7 +169,7 @@ test-simt: all $(TEST_BIN) $(SIMT_LIB)
 
 # Sanitizers confuse gcc's flow warnings, so those are no errors there.
 asan:
-	@$(MAKE) test BUILD=build-asan OPT=-O1 WERROR=0 SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
+	@$(MAKE) test BUILD=build-asan OPT=-O1 WERROR=0 SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
 
 ubsan:
 	@$(MAKE) test BUILD=build-ubsan OPT=-O1 WERROR=0 SAN='-fsanitize=undefined -fno-sanitize-recover=undefined'
@@ -274,9 +274,11 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/cuda/flags
 	$(if $(Q),@echo '  CC   $< (CUDA)')
 	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CFLAGS) -MMD -MP -c $< -o $@
 
+# The few functions of the C++ runtime that nvcc's host code calls: CUDA's libraries may bring another one.
+CXX_INSIDE := -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL
 $(BUILD)/libexcon_cuda.so: $(CUDA_OBJS)
 	$(if $(Q),@echo '  SO   $@')
-	$(Q)$(CXX) -shared -o $@ $^ $(CUDA_LIBS)
+	$(Q)$(CXX) -shared $(CXX_INSIDE) -o $@ $^ $(CUDA_LIBS)
 
 ptxas-report: $(CUDA_LIB)
 	@$(if $(CUDA_WHY),echo 'excon: no report without CUDA: $(CUDA_WHY)' >&2; exit 66,$(PYTHON) scripts/ptxas_report.py \

@@ -4,8 +4,9 @@
 # Writes $BUILD/bundle/excon-VERSION/ and .tar.gz beside it, and prints both sizes. Everything but glibc is inside; CUDA,
 # cuDNN and NCCL come from the machine it runs on, and only when a CUDA device is asked for.
 # Variables: BUILD (build), VERSION (the git revision), MAKE, CC, CUDA_LIBRARY ($BUILD/libexcon_cuda.so; left out when
-# it is not there), PACKED_MOST_MB (40: more is an error), WITH_TESTS (0; 1: also the test programs that run on a GPU, for
-# scripts/gpu_check.sh on a machine that cannot build them).
+# it is not there), BUNDLE_ONEDNN (built: what excon needs of oneDNN, from source, by scripts/bundle/onednn.sh; installed: the
+# library that is here), FOLDER_MOST_MB (40: more is an error; 80 with BUNDLE_ONEDNN=installed), WITH_TESTS (0; 1: also the test
+# programs that run on a GPU, for scripts/gpu_check.sh on a machine that cannot build them; then without a limit).
 # The program is compiled for x86-64-v3 (AVX2, FMA: every server since 2013, every host of a GPU this program can use);
 # oneDNN looks at the processor and goes further. On an older one the program says so and stops.
 set -euo pipefail
@@ -16,16 +17,26 @@ MAKE=${MAKE:-make}
 CC=${CC:-gcc}
 VERSION=${VERSION:-$(git describe --tags --always 2>/dev/null || echo unknown)}
 CUDA_LIBRARY=${CUDA_LIBRARY:-$BUILD/libexcon_cuda.so}
-PACKED_MOST_MB=${PACKED_MOST_MB:-40}
+BUNDLE_ONEDNN=${BUNDLE_ONEDNN:-built}
 WITH_TESTS=${WITH_TESTS:-0}
+case $BUNDLE_ONEDNN in
+built) FOLDER_MOST_MB=${FOLDER_MOST_MB:-40} ;;
+installed) FOLDER_MOST_MB=${FOLDER_MOST_MB:-80} ;;
+*)
+    echo "bundle: BUNDLE_ONEDNN=$BUNDLE_ONEDNN: built or installed" >&2
+    exit 64
+    ;;
+esac
 LEVEL=x86-64-v3
 
 work=$BUILD/bundle/work
+onednn='' # folder of the one that was built
+[ "$BUNDLE_ONEDNN" = installed ] || onednn=$(realpath -m "$BUILD/onednn")
 name=excon-$VERSION
 [ "$WITH_TESTS" = 0 ] || name=$name-tests
 tests=()
 [ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(
-    { find tests/simt -name 'test_*.c' && grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/*/test_*.c; } |
+    { find tests/simt -name 'test_*.c' && grep -rlE --include='test_*.c' 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests; } |
         sed 's/\.c$//' | sort -u) # those that tests/run.sh runs on a GPU
 root=$BUILD/bundle/$name
 
@@ -47,7 +58,7 @@ build_program() {
     mkdir -p "$work/shim"
     # The mark by which the dynamic loader refuses older processors with a message instead of an illegal instruction.
     if echo | "$CC" -mneeded -E -x c - >/dev/null 2>&1; then needed=-mneeded; fi
-    "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
+    "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 DNNL_DIR="$onednn" OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
 }
 
 # ---- libraries ------------------------------------------------------------------------------------------------------
@@ -83,7 +94,11 @@ add_libraries() {
         fi
         library=$root/lib/$wanted
         install -m 644 "$(readlink -f "$path")" "$library"
-        sources+=("$(readlink -f "$path")")
+        if [ -n "$onednn" ] && [[ $path == "$onednn"/* ]]; then
+            install -m 644 "$onednn"/licenses/* "$root/licenses/"
+        else
+            sources+=("$(readlink -f "$path")")
+        fi
         add_libraries "$path"
         finish "$library" "\$ORIGIN"
     done
@@ -218,6 +233,7 @@ glibc_needed() {
 megabytes() { awk -v bytes="$1" 'BEGIN { printf "%.1f", bytes / 1e6 }'; }
 bytes_of() { find "$1" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }'; }
 
+[ -z "$onednn" ] || scripts/bundle/onednn.sh "$onednn"
 build_program
 rm -rf "${root:?}" "$root.tar.gz"
 mkdir -p "$root"/{bin,lib,libexec,licenses}
@@ -230,7 +246,8 @@ add_open_mpi
 for test in "${tests[@]}"; do
     install -D -m 755 "$work/$test" "$root/libexec/$test"
     add_libraries "$work/$test"
-    finish "$root/libexec/$test" "\$ORIGIN/../../../lib"
+    up=$(tr -cd / <<<"$test" | sed 's|/|/..|g')
+    finish "$root/libexec/$test" "\$ORIGIN$up/../lib"
 done
 cuda="This one was built without CUDA: \`backend: cuda\` is refused."
 if [ -e "$CUDA_LIBRARY" ]; then
@@ -261,7 +278,7 @@ folder=$(bytes_of "$root") packed=$(stat -c %s "$root.tar.gz")
 say "largest files:"
 find "$root" -type f -printf '%s %P\n' | sort -rn | awk 'NR <= 8 { printf "  %7.1f MB  %s\n", $1 / 1e6, $2 }'
 say "$root.tar.gz: $(megabytes "$packed") MB packed, $(megabytes "$folder") MB unpacked; needs glibc $glibc, $LEVEL"
-if [ "$packed" -ge $((PACKED_MOST_MB * 1000000)) ]; then
-    echo "bundle: packed it is larger than $PACKED_MOST_MB MB (PACKED_MOST_MB)" >&2
+if [ "$WITH_TESTS" = 0 ] && [ "$folder" -ge $((FOLDER_MOST_MB * 1000000)) ]; then
+    echo "bundle: the folder is larger than $FOLDER_MOST_MB MB (FOLDER_MOST_MB)" >&2
     exit 70
 fi
