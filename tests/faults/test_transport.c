@@ -10,14 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "comm/watchdog.h"
 #include "kernels/ops.h"
+#include "tests/support/launch.h"
 
 /* Seconds: of silence that the watchdog allows, and until every scene must be over. */
 enum { LIMIT = 2, OVER = 20 };
@@ -101,12 +100,6 @@ typedef struct Scene {
     const char *says[2]; /* NULL: nothing in particular */
 } Scene;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static int is_simt(void) {
     const char *path = getenv("EXCON_CUDA_LIBRARY");
     void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
@@ -125,14 +118,8 @@ static const char *missing(const Scene *scene) {
     return devices > 1 ? NULL : "wants two devices";
 }
 
-static void read_and_remove(const char *folder, int ranks, char *said, size_t size) {
+static void remove_folder(const char *folder, int ranks) {
     char path[1200];
-    snprintf(path, sizeof path, "%s/said", folder);
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    said[fread(said, 1, size - 1, file)] = '\0';
-    fclose(file);
-    unlink(path);
     for (int r = 0; r < ranks; r++) {
         snprintf(path, sizeof path, "%s/heartbeat-%04d", folder, r);
         unlink(path);
@@ -144,28 +131,20 @@ static void ends_for_all(void **state) {
     enum { RANKS = 2 };
     const Scene *scene = *state;
     static char said[16384];
-    char folder[] = "/tmp/excon-transport.XXXXXX", self[1024], command[3000];
+    char folder[] = "/tmp/excon-transport.XXXXXX", path[100];
+    double seconds;
     const char *why = missing(scene);
     if (why) {
         print_message("skipped: %s\n", why);
         skip();
     }
     assert_non_null(mkdtemp(folder));
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(n > 0);
-    self[n] = '\0';
-    const char *mpirun = getenv("MPIRUN");
     setenv("EXCON_SIMT_DEVICES", scene->devices, 1);
     setenv("EXCON_SIMT_NCCL_FAULT", scene->fault ? scene->fault : "", 1);
-    snprintf(command, sizeof command,
-             "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
-             "%s -n %d '%s' rank %s %s '%s' >'%s/said' 2>&1 </dev/null",
-             mpirun ? mpirun : "mpirun", RANKS, self, scene->name, scene->transport, folder, folder);
-    const double begin = now();
-    const int code = system(command);
-    const double seconds = now() - begin;
-    const int status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
-    read_and_remove(folder, RANKS, said, sizeof said);
+    snprintf(path, sizeof path, "%s/said", folder);
+    const int status = launch_ranks(RANKS, path, &seconds, "%s %s '%s'", scene->name, scene->transport, folder);
+    launch_take(path, said, sizeof said);
+    remove_folder(folder, RANKS);
     print_message("%s, %s: exit status %d after %.1f s\n", scene->name, scene->transport, status, seconds);
     int good = scene->status < 0 ? status != 0 : status == scene->status;
     good = good && seconds < OVER;

@@ -7,13 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "comm/watchdog.h"
+#include "tests/support/launch.h"
 
 /* Seconds of silence allowed; the promise is an end within SLACK seconds more (start and end of mpirun included). */
 enum { LIMIT = 2, SLACK = 5 };
@@ -76,35 +75,15 @@ typedef struct Scene {
     int heartbeats; /* left behind */
 } Scene;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static Scene run_scene(const char *name, int ranks, double seconds) {
     static const char template[] = "/tmp/excon-watchdog.XXXXXX";
-    char folder[sizeof template], self[1024], command[4096], path[1200];
+    char folder[sizeof template], path[1200];
     memcpy(folder, template, sizeof template);
     assert_non_null(mkdtemp(folder));
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(n > 0);
-    self[n] = '\0';
-    const char *mpirun = getenv("MPIRUN");
-    snprintf(command, sizeof command,
-             "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
-             "%s -n %d '%s' rank %s '%s' %g >'%s.said' 2>&1 </dev/null",
-             mpirun ? mpirun : "mpirun", ranks, self, name, folder, seconds, folder);
-    Scene scene = {.seconds = now()};
-    const int code = system(command);
-    scene.seconds = now() - scene.seconds;
-    scene.status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+    Scene scene = {0};
     snprintf(path, sizeof path, "%s.said", folder);
-    FILE *said = fopen(path, "r");
-    assert_non_null(said);
-    scene.said[fread(scene.said, 1, sizeof scene.said - 1, said)] = '\0';
-    fclose(said);
-    unlink(path);
+    scene.status = launch_ranks(ranks, path, &scene.seconds, "%s '%s' %g", name, folder, seconds);
+    launch_take(path, scene.said, sizeof scene.said);
     for (int r = 0; r < ranks; r++)
         for (int away = 0; away < 2; away++) {
             snprintf(path, sizeof path, "%s%s/heartbeat-%04d", folder, away ? "-away" : "", r);

@@ -16,6 +16,7 @@
 #include "comm/buckets.h"
 #include "kernels/ops.h"
 #include "tests/simt/simt.h"
+#include "tests/support/launch.h"
 
 static int on_cuda(void) {
     const char *backend = getenv("EXCON_TEST_BACKEND");
@@ -401,8 +402,6 @@ static int be_a_rank(const char *transport) {
 
 /* ---- the tests --------------------------------------------------------------------------------------------------- */
 
-static const char *program;
-
 typedef struct Case {
     const char *transport;
     int ranks;
@@ -429,24 +428,18 @@ static const char *missing(const Case *c) {
 
 static void ranks_agree(void **state) {
     const Case *c = *state;
-    const char *why = missing(c), *mpirun = getenv("MPIRUN");
+    const char *why = missing(c);
     if (why) {
         print_message("skipped: %s\n", why);
         skip();
     }
-    char command[1200];
     setenv("EXCON_SIMT_DEVICES", strcmp(c->transport, "nccl") == 0 ? "4" : "1", 1);
-    snprintf(command, sizeof command, "%s -n %d --oversubscribe --allow-run-as-root '%s' rank %s",
-             mpirun ? mpirun : "mpirun", c->ranks, program, c->transport);
-    const int status = system(command);
-    if (status != 0)
-        fail_msg("'%s' ended with %d", command, status);
+    assert_int_equal(launch_ranks(c->ranks, NULL, NULL, "%s", c->transport), 0);
 }
 
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "rank") == 0)
         return be_a_rank(argv[2]);
-    program = argv[0];
     static Case cases[] = {{"auto", 1}, {"auto", 2}, {"auto", 3}, {"auto", 4}, {"nccl", 1},
                            {"nccl", 2}, {"nccl", 3}, {"mpi", 1},  {"mpi", 2},  {"mpi", 3}};
     const struct CMUnitTest on_host[] = {
