@@ -84,6 +84,18 @@ count_results() {
         }' "$1"
 }
 
+# What failing results of a TAP log have to say (what stands before them since the last result, and the # lines after), and
+# the end of the log, where a crash would show.
+show_failures() {
+    awk '
+        /^ok|^not ok/ { bad = $1 == "not" && !/# *[Ss][Kk][Ii][Pp]/; if (bad) printf "%s%s\n", said, $0; said = ""; next }
+        /^#/ { if (bad) print; next }
+        { said = said $0 "\n" }
+    ' "$1" | head -n 200
+    echo "... and at its end:"
+    tail -n 20 "$1"
+}
+
 passed=0 failed=0 skipped=0 ran=0
 : >"$scratch/skips"
 while read -r variant program; do
@@ -117,7 +129,7 @@ while read -r variant program; do
     fi
     if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
     printf '  %-36s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
-    if [ "$bad" -gt 0 ]; then sed 's/^/    | /' "$log" | tail -n 80; fi
+    if [ "$bad" -gt 0 ]; then show_failures "$log" | sed 's/^/    | /'; fi
     tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))
 done < <(programs)

@@ -6,7 +6,7 @@ trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree/tests/case"
 cp "$(dirname "$0")/../../run.sh" "$tree/tests/run.sh"
 
-echo 1..9
+echo 1..10
 number=0
 check() { # NAME, LINE the output must hold, EXIT STATUS, SCRIPT that is the only test program
     number=$((number + 1))
@@ -33,3 +33,6 @@ check timeout 'excon: 0 passed, 1 failed, 0 skipped' 1 'echo 1..1; sleep 30'
 check script_skip '  skipped  case/test_one.sh: gpu: none here' 0 'echo 1..1; echo "ok 1 - gpu # SKIP none here"'
 check cmocka_skip '  skipped  case/test_one.sh: gpu: none here' 0 \
     'echo 1..1; echo "skipped: none here"; echo "not ok 1 # SKIP gpu"'
+# shellcheck disable=SC2016 # the script expands it
+check early_failure_is_shown '    | why it failed' 1 \
+    'echo 1..200; echo "why it failed"; echo "not ok 1 - a"; i=2; while [ $i -le 200 ]; do echo "ok $i - b"; i=$((i + 1)); done; exit 1'
