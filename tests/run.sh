@@ -116,6 +116,12 @@ while read -r variant program; do
     start=$(date +%s.%N)
     run_program "$variant" "$program" >"$log" 2>&1 </dev/null
     code=$?
+    # Now and then it is the search for leaks itself that crashes (google/sanitizers issue 1353): that says nothing of ours.
+    if grep -q 'LeakSanitizer has encountered a fatal error' "$log"; then
+        echo "  $name: LeakSanitizer crashed; once more"
+        run_program "$variant" "$program" >"$log" 2>&1 </dev/null
+        code=$?
+    fi
     seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
     count_results "$log" >"$scratch/counts"
     read -r good bad skips <"$scratch/counts"
