@@ -19,7 +19,8 @@ trap 'rm -rf "$scratch"' EXIT
 export EXCON=${EXCON:-$BUILD/excon} MPIRUN=${MPIRUN:-mpirun} PYTHON=${PYTHON:-python3} TMPDIR=$scratch/tmp
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0
+# intercept_tls_get_addr: gcc 12's search for leaks misreads this glibc's thread-local blocks of loaded libraries and crashes.
+export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0:intercept_tls_get_addr=0
 
 # Lines of "variant path"; variant: cpu, simt or gpu.
 programs() {
@@ -116,12 +117,6 @@ while read -r variant program; do
     start=$(date +%s.%N)
     run_program "$variant" "$program" >"$log" 2>&1 </dev/null
     code=$?
-    # Now and then it is the search for leaks itself that crashes (google/sanitizers issue 1353): that says nothing of ours.
-    if grep -q 'LeakSanitizer has encountered a fatal error' "$log"; then
-        echo "  $name: LeakSanitizer crashed; once more"
-        run_program "$variant" "$program" >"$log" 2>&1 </dev/null
-        code=$?
-    fi
     seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
     count_results "$log" >"$scratch/counts"
     read -r good bad skips <"$scratch/counts"
