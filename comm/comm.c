@@ -2,7 +2,6 @@
 #include "comm/comm.h"
 
 #include <mpi.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "comm/internal.h"
 #include "comm/watchdog.h"
+#include "kernels/base/processors.h"
 
 void comm_check(Comm *comm, int code, const char *expression, const char *file, int line) {
     if (code == MPI_SUCCESS)
@@ -22,37 +22,12 @@ void comm_check(Comm *comm, int code, const char *expression, const char *file, 
     comm_abort(comm, STATUS_SYSTEM);
 }
 
-/* mpirun binds each of one or two ranks to a single core by default; a trainer wants its share of the host. */
-static void decide_threads(Comm *comm) {
-    const char *wanted = getenv("OMP_NUM_THREADS");
-    if (wanted && atoi(wanted) > 0) {
-        comm->threads = atoi(wanted);
-        return;
-    }
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    int cores = online > 0 ? (int)online : 1;
-    int share = cores / comm->local_size > 0 ? cores / comm->local_size : 1;
-    cpu_set_t bound;
-    CPU_ZERO(&bound);
-    int now = sched_getaffinity(0, sizeof bound, &bound) == 0 ? CPU_COUNT(&bound) : cores;
-    if (now < share && cores <= CPU_SETSIZE) {
-        cpu_set_t slice;
-        CPU_ZERO(&slice);
-        for (int i = 0; i < share; i++)
-            CPU_SET((size_t)((comm->local_rank % comm->local_size) * share + i), &slice);
-        if (sched_setaffinity(0, sizeof slice, &slice) == 0) {
-            comm->rebound = 1;
-            sched_getaffinity(0, sizeof slice, &slice);
-            now = CPU_COUNT(&slice);
-        }
-    }
-    comm->threads = now < share ? now : share;
-}
-
 Status comm_init(Comm *comm, Error *err) {
     *comm = (Comm){.size = 1, .local_size = 1};
     gethostname(comm->host, sizeof comm->host - 1);
     int provided = 0;
+    cpu_set_t launcher;
+    const int bound_by_launcher = processors_of_launcher(&launcher);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_FUNNELED)
         return error_set(err, STATUS_SYSTEM, "MPI_Init_thread failed; check the Open MPI installation and mpirun");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -62,8 +37,8 @@ Status comm_init(Comm *comm, Error *err) {
     MPI_CHECK(comm, MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node));
     MPI_CHECK(comm, MPI_Comm_rank(node, &comm->local_rank));
     MPI_CHECK(comm, MPI_Comm_size(node, &comm->local_size));
+    comm_choose_threads(comm, node, bound_by_launcher ? &launcher : NULL);
     MPI_CHECK(comm, MPI_Comm_free(&node));
-    decide_threads(comm);
     return STATUS_OK;
 }
 

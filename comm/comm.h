@@ -65,14 +65,16 @@ struct Comm {
     const Collectives *collectives; /* set by comm_attach */
     Device *device;                 /* borrowed */
     int threads;                    /* CPU threads this rank should use */
-    int rebound;                    /* 1 when the launcher's one-core binding was widened to this rank's share */
+    char threads_why[144];          /* what decided their number, for the banner */
     double seconds;                 /* spent waiting in collectives since the last reset (reset by the reader) */
     struct Watchdog *watchdog;      /* told of every wait; NULL: off (comm/watchdog.h) */
     void *impl;                     /* owned by the collectives */
 };
 
 /* MPI_Init and the questions above. Without mpirun: a world of one. Also decides the CPU threads of this rank:
- * OMP_NUM_THREADS when set, else this host's cores divided by its ranks; a narrower binding is widened then. */
+ * OMP_NUM_THREADS when set, else its share of the processors it may run on and of its control group's quota, both
+ * divided by the ranks of this host that use them. The binding that Open MPI's mpirun chooses by itself, one core for
+ * each of one or two ranks, is widened to that share, within what mpirun itself may use. */
 Status comm_init(Comm *comm, Error *err);
 void comm_finalize(Comm *comm);
 

@@ -2,6 +2,9 @@
 #ifndef EXCON_COMM_INTERNAL_H
 #define EXCON_COMM_INTERNAL_H
 
+#include <mpi.h>
+#include <sched.h>
+
 #include "comm/comm.h"
 
 /* MPI counts are ints: larger transfers go in parts of this size. */
@@ -11,6 +14,10 @@ extern const Collectives collectives_mpi_host;
 
 /* MPI through pinned host memory, for devices whose memory MPI cannot see. `name` is a literal. */
 Status staged_attach(Comm *comm, const char *name, Error *err);
+
+/* Sets comm->threads, threads_why, and the binding. `node`: the ranks of this host, collective among them. `launcher`:
+ * what processors_of_launcher() found, NULL: the present binding is kept. */
+void comm_choose_threads(Comm *comm, MPI_Comm node, const cpu_set_t *launcher);
 
 void comm_check(Comm *comm, int code, const char *expression, const char *file, int line);
 #define MPI_CHECK(comm, expression) comm_check((comm), (expression), #expression, __FILE__, __LINE__)

@@ -93,7 +93,7 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
         json_string(&b.json, "backend", b.runtime.device.kind == DEVICE_CUDA ? "cuda" : "cpu");
         json_string(&b.json, "libraries", b.runtime.device.libraries);
         json_integer(&b.json, "ranks", b.runtime.comm.size);
-        json_integer(&b.json, "threads", b.runtime.comm.threads);
+        json_integer(&b.json, "threads", b.runtime.device.threads);
         if (status == STATUS_OK)
             status = benches[i].run(&b, err);
         json_number(&b.json, "peak_mb", bench_peak_mb());

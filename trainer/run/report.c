@@ -65,8 +65,7 @@ static void run_lines(Trainer *t, FILE *out) {
 }
 
 typedef struct RankCard {
-    char host[64], device[128];
-    int local_rank, rebound;
+    char host[64], device[128], threads_why[144];
 } RankCard;
 
 /* Said once at the start: it costs most of the loader's speed, and nothing else shows it. */
@@ -89,9 +88,11 @@ static void warn_of_cache(Trainer *t) {
 
 void trainer_banner(Trainer *t) {
     Comm *comm = &t->runtime.comm;
-    RankCard mine = {.local_rank = comm->local_rank, .rebound = comm->rebound};
+    RankCard mine = {.host = ""};
     snprintf(mine.host, sizeof mine.host, "%.63s", comm->host);
     snprintf(mine.device, sizeof mine.device, "%.127s", t->runtime.device.name);
+    if (t->runtime.device.kind == DEVICE_CPU)
+        snprintf(mine.threads_why, sizeof mine.threads_why, " (threads: %.130s)", comm->threads_why);
     RankCard *cards = calloc((size_t)comm->size, sizeof *cards);
     int64_t *counts = calloc((size_t)comm->size, sizeof *counts);
     if (!cards || !counts)
@@ -105,8 +106,7 @@ void trainer_banner(Trainer *t) {
             continue;
         run_lines(t, outs[o]);
         for (int r = 0; r < comm->size; r++)
-            fprintf(outs[o], "rank %d: %s, %s%s\n", r, cards[r].host, cards[r].device,
-                    cards[r].rebound ? " (one-core binding of the launcher widened)" : "");
+            fprintf(outs[o], "rank %d: %s, %s%s\n", r, cards[r].host, cards[r].device, cards[r].threads_why);
         fflush(outs[o]);
     }
     warn_of_cache(t);

@@ -1,6 +1,7 @@
 #include "trainer/run/runtime.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static void on_fatal(void *ctx, Status code, const char *message) {
     (void)message; /* device_fatal has printed it */
@@ -18,6 +19,17 @@ static Status choose_conv(Device *device, int conv, Error *err) {
     return STATUS_OK;
 }
 
+/* OpenMP gave fewer threads than this rank asked for. */
+static void note_team(Comm *comm, int given) {
+    if (given >= comm->threads)
+        return;
+    const char *limit = getenv("OMP_THREAD_LIMIT"), *dynamic = getenv("OMP_DYNAMIC");
+    snprintf(comm->threads_why, sizeof comm->threads_why, "OpenMP gave %d of %d%s%.20s%s%.20s", given, comm->threads,
+             limit ? ", OMP_THREAD_LIMIT=" : "", limit ? limit : "", dynamic ? ", OMP_DYNAMIC=" : "",
+             dynamic ? dynamic : "");
+    comm->threads = given;
+}
+
 static Status open_device(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
     char reason[160] = "";
     const int backend = config->backend;
@@ -31,6 +43,7 @@ static Status open_device(Runtime *runtime, const Config *config, char *why, siz
         snprintf(why, why_size, "cuda");
     } else {
         RETURN_IF(device_open_cpu(&runtime->device, runtime->comm.threads, err));
+        note_team(&runtime->comm, runtime->device.threads);
         if (backend == BACKEND_CPU)
             snprintf(why, why_size, "cpu, as configured");
         else

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/processors.h"
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 
@@ -81,10 +82,13 @@ static void describe(Device *device) {
 void cpu_use_threads(const Device *device) {
     if (omp_get_max_threads() != device->threads)
         omp_set_num_threads(device->threads);
+    if (omp_get_dynamic())
+        omp_set_dynamic(0);
 }
 
 Status device_open_cpu(Device *device, int threads, Error *err) {
-    *device = (Device){.ops = &ops_cpu, .kind = DEVICE_CPU, .threads = threads > 0 ? threads : omp_get_max_threads()};
+    *device = (Device){.ops = &ops_cpu, .kind = DEVICE_CPU};
+    device->threads = processors_team(threads > 0 ? threads : omp_get_max_threads());
     CpuDevice *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: out of memory");
