@@ -64,6 +64,10 @@ Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
  */
 Status checkpoint_digest(const CheckpointFile *file, char hex[65], Error *err);
 
+/* Epoch that the last step belongs to, from 1: what records, tables and people call the epoch of a checkpoint; 0 before
+ * the first step. (`epoch` of the attributes is where training goes on: after an epoch's last batch, the next one.) */
+int64_t checkpoint_epoch(const CheckpointMeta *meta);
+
 /* Tensor by name or NULL. */
 const CheckpointTensor *checkpoint_find(const CheckpointFile *file, const char *name);
 

@@ -148,3 +148,7 @@ Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, 
                          (long long)meta->step, (long long)meta->epoch, (long long)meta->cursor);
     return STATUS_OK;
 }
+
+int64_t checkpoint_epoch(const CheckpointMeta *meta) {
+    return meta->cursor > 0 || meta->phase == 1 ? meta->epoch : meta->epoch - 1;
+}

@@ -28,8 +28,8 @@ saved_as_told() { # NAME: message, both ranks' logs, and a checkpoint of the las
     local name=$1 step
     step=$(last_step "$name")
     grep -q "state saved at step $step;" "$scratch/$name/log" &&
-        tail -n 1 "$scratch/$name/run/logs/rank-0000.log" | grep -q "saved, run me again: signal" &&
-        tail -n 1 "$scratch/$name/run/logs/rank-0001.log" | grep -q "saved, run me again: signal" &&
+        tail -n 1 "$scratch/$name/run/logs/rank-0000.log" | grep -q "Z saved: signal" &&
+        tail -n 1 "$scratch/$name/run/logs/rank-0001.log" | grep -q "Z saved: signal" &&
         [ -e "$(checkpoint "$name" "$step")" ]
 }
 

@@ -79,7 +79,7 @@ static void result_json(const EvalRun *e, const EvalResult *r, Json *json) {
     json_string(json, "event", "eval");
     json_string(json, "checkpoint", e->path);
     json_integer(json, "step", e->meta.step);
-    json_integer(json, "epoch", e->meta.epoch);
+    json_integer(json, "epoch", checkpoint_epoch(&e->meta));
     json_string(json, "method", e->meta.method);
     json_string(json, "split", "val");
     json_integer(json, "count", r->count);
@@ -111,10 +111,13 @@ static void print_faithfulness(const char *title, const Faithfulness *f) {
 }
 
 static void print_table(const EvalRun *e, const EvalResult *r) {
-    printf("%s, step %lld: %s on %lld val images of %s (%d rank%s, %s)\n", e->path, (long long)e->meta.step,
-           e->meta.method, (long long)r->count, e->dataset.dir, e->runtime.comm.size,
-           e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
-    printf("  top-1      %6.2f %%\n  top-5      %6.2f %%\n  nll        %6.4f\n", 100 * r->top1, 100 * r->top5, r->nll);
+    printf("%s, epoch %lld, step %lld: %s on %lld val images of %s (%d rank%s, %s)\n", e->path,
+           (long long)checkpoint_epoch(&e->meta), (long long)e->meta.step, e->meta.method, (long long)r->count,
+           e->dataset.dir, e->runtime.comm.size, e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
+    printf("  val top-1  %6.2f %%\n", 100 * r->top1);
+    if (e->meta.classes > 5)
+        printf("  val top-5  %6.2f %%\n", 100 * r->top5);
+    printf("  val nll    %8.4f\n", r->nll);
     if (r->reductions & EVAL_TOP)
         print_faithfulness("the most salient 15 % of pixels kept (as published)", &r->top);
     if (r->reductions & EVAL_SOFT)

@@ -108,8 +108,12 @@ void trainer_data_line(const Trainer *t, FILE *out) {
             "data path: training images resident on the device (%.1f MB a rank, read in %.1f s), steps send indices "
             "(%.1f MB on the host, %.1f MB on the device)\n",
             (double)t->resident.bytes * 1e-6, t->resident_seconds, host, device);
+    else if (t->runtime.device.kind == DEVICE_CUDA)
+        fprintf(out,
+                "data path: training images %s (%.1f MB a rank), copied in ahead through pinned buffers (%.1f MB on "
+                "the device)\n",
+                t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host, device);
     else
-        fprintf(out, "data path: training images %s (%.1f MB a rank), copied in ahead%s (%.1f MB on the device)\n",
-                t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host,
-                t->runtime.device.kind == DEVICE_CUDA ? " through pinned buffers" : "", device);
+        fprintf(out, "data path: training images %s (%.1f MB a rank)\n",
+                t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host + device);
 }

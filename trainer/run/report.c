@@ -1,4 +1,4 @@
-/* What a person and a program see of a run: banner, progress, metrics.jsonl, TensorBoard events, status.json, logs. */
+/* What a person and a program see of a run: progress, metrics.jsonl, status.json, logs. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,10 +9,6 @@
 
 #include "io/files/files.h"
 #include "trainer/run/trainer.h"
-
-#ifndef EXCON_REVISION
-#define EXCON_REVISION "unknown"
-#endif
 
 double trainer_now(void) {
     struct timespec t;
@@ -36,84 +32,6 @@ void trainer_log(Trainer *t, const char *format, ...) {
     fflush(t->log);
 }
 
-/* ---- banner: rank-ordered, written by rank 0 alone --------------------------------------------------------------- */
-
-static void run_lines(Trainer *t, FILE *out) {
-    const Config *c = &t->config;
-    const Model *m = &t->model;
-    char mpi[256];
-    comm_versions(mpi, sizeof mpi);
-    fprintf(out, "excon %s | %s | %d rank%s | %s\n", EXCON_REVISION, mpi, t->runtime.comm.size,
-            t->runtime.comm.size == 1 ? "" : "s", t->runtime.device.libraries);
-    fprintf(out, "backend %s | precision %s%s | collectives: %s\n", t->backend_choice, runtime_precision(&t->runtime),
-            c->precision == PRECISION_AUTO ? ", chosen by auto" : "", t->runtime.comm.collectives->name);
-    fprintf(out, "method %s, profile %s | %s width %d, %.2f M parameters | %d classes of %dx%d (%s)\n",
-            config_name("method", c->method), config_name("profile", c->profile), m->shape.encoder, m->shape.width,
-            (double)m->total * 1e-6, m->shape.classes, m->shape.size, m->shape.size, t->dataset.dir);
-    fprintf(out, "%lld training images, %lld for selection (%s) | batch %lld, %lld steps an epoch, %lld epochs\n",
-            (long long)t->train_count, (long long)t->select_count,
-            t->select_split == SPLIT_TRAIN ? "held out of train" : "official val", (long long)c->train.batch,
-            (long long)t->batches, (long long)c->train.epochs);
-    trainer_data_line(t, out);
-    fprintf(out, "device memory %.0f MB a rank (%.0f MB activations) | run folder %s\n",
-            (double)t->runtime.device.bytes_now * 1e-6, (double)t->step.arena_bytes * 1e-6, c->run.dir);
-    if (t->resumed_from >= 0)
-        fprintf(out, "resumed from step %lld: epoch %lld, batch %lld\n", (long long)t->resumed_from,
-                (long long)t->at.epoch, (long long)t->at.cursor);
-    else
-        fprintf(out, "a fresh run from seed %lld\n", (long long)c->seed);
-}
-
-typedef struct RankCard {
-    char host[64], device[128], threads_why[144];
-} RankCard;
-
-/* Said once at the start: it costs most of the loader's speed, and nothing else shows it. */
-static void warn_of_cache(Trainer *t) {
-    LoaderCache cache;
-    loader_cache(t->loader, &cache);
-    if (t->runtime.comm.rank != 0 || cache.cached_chunks >= cache.window_chunks)
-        return;
-    const int64_t bytes = cache.window_chunks * cache.chunk_bytes * t->runtime.comm.local_size;
-    char text[400];
-    snprintf(text, sizeof text,
-             "warning: data.memory_mb %lld leaves a rank room for %lld of the %lld shard chunks that a shuffle window "
-             "draws from, so images are read from disk several times over; set data.memory_mb to %lld, or "
-             "data.shuffle_window to %lld (another sample order)",
-             (long long)t->config.data.memory_mb, (long long)cache.cached_chunks, (long long)cache.window_chunks,
-             (long long)((bytes + 999999) / 1000000), (long long)cache.cached_chunks);
-    trainer_log(t, "%s", text);
-    fprintf(stderr, "excon: %s\n", text);
-}
-
-void trainer_banner(Trainer *t) {
-    Comm *comm = &t->runtime.comm;
-    RankCard mine = {.host = ""};
-    snprintf(mine.host, sizeof mine.host, "%.63s", comm->host);
-    snprintf(mine.device, sizeof mine.device, "%.127s", t->runtime.device.name);
-    if (t->runtime.device.kind == DEVICE_CPU)
-        snprintf(mine.threads_why, sizeof mine.threads_why, " (threads: %.130s)", comm->threads_why);
-    RankCard *cards = calloc((size_t)comm->size, sizeof *cards);
-    int64_t *counts = calloc((size_t)comm->size, sizeof *counts);
-    if (!cards || !counts)
-        device_fatal(&t->runtime.device, STATUS_SYSTEM, "out of memory for %d ranks", comm->size);
-    for (int r = 0; r < comm->size; r++)
-        counts[r] = 1;
-    comm_host_gather_rows(comm, &mine, counts, sizeof mine, cards);
-    FILE *const outs[] = {comm->rank == 0 ? stdout : NULL, t->log};
-    for (int o = 0; o < 2; o++) {
-        if (!outs[o])
-            continue;
-        run_lines(t, outs[o]);
-        for (int r = 0; r < comm->size; r++)
-            fprintf(outs[o], "rank %d: %s, %s%s\n", r, cards[r].host, cards[r].device, cards[r].threads_why);
-        fflush(outs[o]);
-    }
-    warn_of_cache(t);
-    free(cards);
-    free(counts);
-}
-
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 static double ratio(double a, double b) {
@@ -128,11 +46,23 @@ static void text_duration(double seconds, char *out, size_t size) {
         snprintf(out, size, "%ldm%02lds", s / 60, s % 60);
 }
 
+static int64_t steps_per_epoch(const Trainer *t) {
+    return t->batches * (t->config.classifier.schedule == CLASSIFIER_JOINT || t->config.method == METHOD_CE ? 1 : 2);
+}
+
 /* Steps the whole run takes, for the estimate of what is left. */
 static int64_t total_steps(const Trainer *t) {
-    int64_t steps = t->config.train.epochs * t->batches *
-                    (t->config.classifier.schedule == CLASSIFIER_JOINT || t->config.method == METHOD_CE ? 1 : 2);
-    return t->config.train.max_steps > 0 && t->config.train.max_steps < steps ? t->config.train.max_steps : steps;
+    const int64_t steps = t->config.train.epochs * steps_per_epoch(t), limit = t->config.train.max_steps;
+    return limit > 0 && limit < steps ? limit : steps;
+}
+
+/* Rows of background belong to a method and a mode; elsewhere a count of them would only puzzle. */
+static int has_background(const Trainer *t) {
+    return t->config.method == METHOD_EXCONB && t->config.background.mode != BACKGROUND_NONE;
+}
+
+static const char *selection_name(const Trainer *t) {
+    return t->select_split == SPLIT_TRAIN ? "holdout" : "val";
 }
 
 static double seconds_left(const Trainer *t) {
@@ -142,16 +72,13 @@ static double seconds_left(const Trainer *t) {
 
 static void print_progress(Trainer *t) {
     const Tally *i = &t->interval;
-    char left[32], phases[160] = "", explain[64] = "";
-    size_t at = 0;
+    char left[32], explain[64] = "";
+    int used = 0;
     text_duration(seconds_left(t), left, sizeof left);
-    for (int p = 0; p < PHASE_COUNT && at < sizeof phases; p++)
-        if (i->phase[p] >= 0.005 * i->seconds)
-            at += (size_t)snprintf(phases + at, sizeof phases - at, " %s %.0f%%", PHASE_NAMES[p],
-                                   100 * ratio(i->phase[p], i->seconds));
     if (i->masked > 0)
-        snprintf(explain, sizeof explain, " | accept %.2f background %lld",
-                 ratio((double)i->accepted, (double)i->masked), (long long)i->background);
+        used = snprintf(explain, sizeof explain, "  accept %.2f", ratio((double)i->accepted, (double)i->masked));
+    if (has_background(t) && t->at.phase == RUN_ENCODER)
+        snprintf(explain + used, sizeof explain - (size_t)used, "  background %lld", (long long)i->background);
     const char *kind = t->at.phase == RUN_CLASSIFIER ? "classifier" : "loss";
     const double loss = t->at.phase == RUN_CLASSIFIER ? i->classifier_loss : i->loss;
     if (t->bar) {
@@ -160,14 +87,15 @@ static void print_progress(Trainer *t) {
         memset(cells, '.', 24);
         memset(cells, '#', (size_t)(full < 24 ? full : 24));
         cells[24] = '\0';
-        printf("\r\033[Kepoch %lld [%s] %s %.4f%s | %.1f img/s | ETA %s", (long long)t->at.epoch, cells, kind,
-               ratio(loss, (double)i->steps), explain, ratio((double)i->images, i->seconds), left);
+        printf("\r\033[Kepoch %lld/%lld [%s] %s %.4f%s  %.1f img/s  ETA %s", (long long)t->at.epoch,
+               (long long)t->config.train.epochs, cells, kind, ratio(loss, (double)i->loss_steps), explain,
+               ratio((double)i->images, i->seconds), left);
         if (t->at.cursor >= t->batches)
             putchar('\n');
     } else {
-        printf("epoch %lld step %lld | %s %.4f | lr %.4g | %.1f images/s%s |%s | ETA %s\n", (long long)t->at.epoch,
-               (long long)t->at.step, kind, ratio(loss, (double)i->steps), t->last_lr,
-               ratio((double)i->images, i->seconds), explain, phases, left);
+        printf("epoch %lld/%lld step %lld  %s %.4g  lr %.3g  %.4g img/s%s  ETA %s\n", (long long)t->at.epoch,
+               (long long)t->config.train.epochs, (long long)t->at.step, kind, ratio(loss, (double)i->loss_steps),
+               t->last_lr, ratio((double)i->images, i->seconds), explain, left);
     }
     fflush(stdout);
 }
@@ -188,9 +116,9 @@ static void record_step(Trainer *t) {
     json_integer(&json, "epoch", t->at.epoch);
     json_string(&json, "phase", t->at.phase == RUN_CLASSIFIER ? "classifier" : "encoder");
     if (t->at.phase == RUN_ENCODER)
-        json_number(&json, "loss", ratio(i->loss, (double)i->steps));
+        json_number(&json, "loss", ratio(i->loss, (double)i->loss_steps));
     if (!isnan(i->classifier_loss))
-        json_number(&json, "classifier_loss", ratio(i->classifier_loss, (double)i->steps));
+        json_number(&json, "classifier_loss", ratio(i->classifier_loss, (double)i->loss_steps));
     json_number(&json, "lr", t->last_lr);
     json_number(&json, "images_per_s", ratio((double)i->images, i->seconds));
     if (i->masked > 0)
@@ -207,46 +135,100 @@ static void record_step(Trainer *t) {
     if (!t->events)
         return;
     if (t->at.phase == RUN_ENCODER)
-        events_scalar(t->events, "train/loss", t->at.step, (float)ratio(i->loss, (double)i->steps));
+        events_scalar(t->events, "train/loss", t->at.step, (float)ratio(i->loss, (double)i->loss_steps));
     if (!isnan(i->classifier_loss))
         events_scalar(t->events, "train/classifier_loss", t->at.step,
-                      (float)ratio(i->classifier_loss, (double)i->steps));
+                      (float)ratio(i->classifier_loss, (double)i->loss_steps));
     if (i->masked > 0)
         events_scalar(t->events, "train/accept_rate", t->at.step, (float)ratio((double)i->accepted, (double)i->masked));
     events_scalar(t->events, "train/lr", t->at.step, (float)t->last_lr);
     events_scalar(t->events, "train/images_per_s", t->at.step, (float)ratio((double)i->images, i->seconds));
 }
 
-static void add(Tally *tally, const Trainer *t, const StepReport *report, int64_t images) {
+/* `counts`: this step's losses enter the means. */
+static void add(Tally *tally, const Trainer *t, const StepReport *report, int64_t images, int counts) {
     tally->steps++;
     tally->images += images;
     tally->accepted += report->accepted;
     tally->masked += report->masked;
     tally->background += report->background;
     tally->skipped += !report->finite;
-    if (t->at.phase == RUN_ENCODER)
-        tally->loss += report->loss;
-    tally->classifier_loss += report->classifier_loss;
+    if (counts) {
+        tally->loss_steps++;
+        if (t->at.phase == RUN_ENCODER)
+            tally->loss += report->loss;
+        tally->classifier_loss += report->classifier_loss;
+    }
     for (int p = 0; p < PHASE_COUNT; p++) {
         tally->phase[p] += report->seconds[p];
         tally->seconds += report->seconds[p];
     }
 }
 
+/* An interval ends after every log_every steps of a pass, and with it: a rest of fewer steps belongs to the interval
+ * before. The first step of a process is an interval of its own, so that a person soon sees that it works. */
+static int interval_ends(const Trainer *t) {
+    const int64_t every = t->config.train.log_every, left = t->batches - t->at.cursor;
+    return left <= 0 || (t->at.cursor % every == 0 && left >= every) || t->at.step == t->steps_at_start + 1 ||
+           t->at.step == t->config.train.max_steps;
+}
+
 void trainer_report_step(Trainer *t, const StepReport *report) {
-    const int64_t left = t->train_count - (t->at.cursor - 1) * t->config.train.batch;
-    const int64_t images = left < t->config.train.batch ? left : t->config.train.batch;
-    add(&t->interval, t, report, images);
-    add(&t->epoch, t, report, images);
-    const int64_t every = t->config.train.log_every;
-    if (every <= 0 || (t->interval.steps < every && t->at.cursor < t->batches))
+    const int64_t batch = t->config.train.batch, left = t->train_count - (t->at.cursor - 1) * batch;
+    const int64_t images = left < batch ? left : batch;
+    Tally *i = &t->interval;
+    /* A contrastive loss grows with the batch, so a smaller last one would show as a dent at the end of every pass. */
+    add(i, t, report, images, images == batch || i->loss_steps == 0);
+    add(&t->epoch, t, report, images, t->at.phase == RUN_ENCODER);
+    if (!interval_ends(t))
         return;
+    if (t->at.phase == RUN_ENCODER)
+        t->last_loss = ratio(i->loss, (double)i->loss_steps);
+    if (!isnan(i->classifier_loss))
+        t->last_classifier_loss = ratio(i->classifier_loss, (double)i->loss_steps);
     if (t->runtime.comm.rank == 0) {
         print_progress(t);
         record_step(t);
         trainer_report_status(t, "training");
     }
     t->interval = (Tally){0};
+}
+
+/* Epoch of the best checkpoint, 0: cannot be told, since the length of an epoch has changed along the way. */
+static int64_t best_epoch(const Trainer *t) {
+    const int64_t steps = steps_per_epoch(t), pass = t->at.phase == RUN_CLASSIFIER ? t->batches : 0;
+    const int constant = t->at.step == (t->at.epoch - 1) * steps + pass + t->at.cursor;
+    return constant && steps > 0 && t->at.best_step % steps == 0 ? t->at.best_step / steps : 0;
+}
+
+/* "82.0 % (epoch 13)" */
+static void best_text(const Trainer *t, char *out, size_t size) {
+    char when[32] = "";
+    if (best_epoch(t) > 0)
+        snprintf(when, sizeof when, " (epoch %lld)", (long long)best_epoch(t));
+    snprintf(out, size, "%.1f %%%s", 100 * t->at.best, when);
+}
+
+static void print_epoch(const Trainer *t, int64_t epoch, const EvalResult *selection) {
+    const Tally *e = &t->epoch;
+    char best[80];
+    printf("epoch %lld/%lld done", (long long)epoch, (long long)t->config.train.epochs);
+    if (selection) {
+        printf(": %s top-1 %.1f %%", selection_name(t), 100 * selection->top1);
+        if (t->model.shape.classes > 5)
+            printf(" top-5 %.1f %%", 100 * selection->top5);
+        best_text(t, best, sizeof best);
+        printf(" nll %.3f; best %s", selection->nll, best);
+    }
+    printf("\n  %.4g img/s", ratio((double)e->images, e->seconds));
+    if (e->masked > 0)
+        printf(", accept %.3f", ratio((double)e->accepted, (double)e->masked));
+    printf("; time:");
+    for (int p = 0; p < PHASE_COUNT; p++)
+        if (e->phase[p] >= 0.005 * e->seconds)
+            printf(" %s %.0f%%", PHASE_NAMES[p], 100 * ratio(e->phase[p], e->seconds));
+    putchar('\n');
+    fflush(stdout);
 }
 
 void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection) {
@@ -258,13 +240,13 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
         json_string(&json, "event", "epoch");
         json_integer(&json, "epoch", epoch);
         json_integer(&json, "step", t->at.step);
-        json_number(&json, "loss", e->steps > 0 ? e->loss / (double)e->steps : NAN);
+        json_number(&json, "loss", e->loss_steps > 0 ? e->loss / (double)e->loss_steps : NAN);
         json_number(&json, "images_per_s", ratio((double)e->images, e->seconds));
         if (e->masked > 0)
             json_number(&json, "accept_rate", ratio((double)e->accepted, (double)e->masked));
         json_integer(&json, "background", e->background);
         if (selection) {
-            json_string(&json, "selection", t->select_split == SPLIT_TRAIN ? "holdout" : "val");
+            json_string(&json, "selection", selection_name(t));
             json_number(&json, "top1", selection->top1);
             json_number(&json, "top5", selection->top5);
             json_number(&json, "nll", selection->nll);
@@ -273,15 +255,7 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
         json_end_object(&json);
         write_metrics(t, &json);
         json_free(&json);
-        char score[96] = "";
-        if (selection)
-            snprintf(score, sizeof score, " | top-1 %.2f%% top-5 %.2f%% nll %.3f | best %.2f%%", 100 * selection->top1,
-                     100 * selection->top5, selection->nll, 100 * t->at.best);
-        printf("epoch %lld done | %.1f images/s%s", (long long)epoch, ratio((double)e->images, e->seconds), score);
-        if (e->masked > 0)
-            printf(" | accept %.3f", ratio((double)e->accepted, (double)e->masked));
-        putchar('\n');
-        fflush(stdout);
+        print_epoch(t, epoch, selection);
         Error err = {.code = STATUS_OK};
         if (t->events) {
             if (selection)
@@ -306,8 +280,10 @@ void trainer_report_status(Trainer *t, const char *state) {
     json_integer(&json, "ranks", t->runtime.comm.size);
     json_integer(&json, "step", t->at.step);
     json_integer(&json, "total_steps", total_steps(t));
-    json_integer(&json, "epoch", t->at.epoch);
-    json_number(&json, "loss", t->interval.steps ? t->interval.loss / (double)t->interval.steps : NAN);
+    json_integer(&json, "epoch", checkpoint_epoch(&t->at));
+    json_integer(&json, "epochs", t->config.train.epochs);
+    json_number(&json, "loss", t->last_loss);
+    json_number(&json, "classifier_loss", t->last_classifier_loss);
     json_number(&json, "best_top1", t->at.best < 0 ? NAN : t->at.best);
     json_number(&json, "eta_seconds", seconds_left(t));
     json_integer(&json, "updated", (int64_t)time(NULL));
@@ -317,4 +293,22 @@ void trainer_report_status(Trainer *t, const char *state) {
     if (files_write_atomic(path, json.text, json.size, 0, &err) != STATUS_OK)
         trainer_log(t, "status not written: %s", err.message);
     json_free(&json);
+}
+
+void trainer_report_end(const Trainer *t) {
+    char took[32], best[80], from[48] = "";
+    if (t->runtime.comm.rank != 0)
+        return;
+    text_duration(trainer_now() - t->started, took, sizeof took);
+    if (t->steps_at_start > 0)
+        snprintf(from, sizeof from, " (resumed at step %lld)", (long long)t->steps_at_start);
+    if (t->at.finished)
+        printf("done: %lld epochs in %s%s", (long long)t->config.train.epochs, took, from);
+    else
+        printf("done: stopped by train.max_steps at step %lld in %s%s", (long long)t->at.step, took, from);
+    best_text(t, best, sizeof best);
+    if (t->at.best >= 0)
+        printf(", best %s top-1 %s", selection_name(t), best);
+    printf("; next: excon eval %s\n", t->config.run.dir);
+    fflush(stdout);
 }

@@ -137,7 +137,13 @@ static Status open_records(Trainer *t, Error *err) {
 }
 
 Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
-    *t = (Trainer){.config = *config, .bar = bar, .lock = -1, .resumed_from = -1, .last_saved = -1};
+    *t = (Trainer){.config = *config,
+                   .bar = bar,
+                   .lock = -1,
+                   .resumed_from = -1,
+                   .last_saved = -1,
+                   .last_loss = NAN,
+                   .last_classifier_loss = NAN};
     RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
     RETURN_IF(open_folder(t, err));
     RETURN_IF(open_data(t, err));
@@ -157,7 +163,7 @@ Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
 
 Status trainer_close(Trainer *t, Status status, Error *err) {
     if (t->lock >= 0 || t->log) {
-        const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved, run me again" : "failed";
+        const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved" : "failed";
         trainer_report_status(t, state);
         trainer_log(t, "%s%s%s", state, status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
     }
@@ -392,5 +398,7 @@ Status trainer_run(Trainer *t, Error *err) {
     }
     if (t->last_saved != t->at.step)
         RETURN_IF(trainer_save(t, 0, err));
+    if (t->at.step > t->steps_at_start || t->config.train.epochs == 0)
+        trainer_report_end(t);
     return STATUS_OK;
 }

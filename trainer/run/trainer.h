@@ -12,7 +12,8 @@ typedef enum RunPhase { RUN_ENCODER = 0, RUN_CLASSIFIER = 1 } RunPhase;
 /* Sums since the last progress line or epoch. */
 typedef struct Tally {
     int64_t steps, images, accepted, masked, background, skipped;
-    double loss, classifier_loss, seconds;
+    int64_t loss_steps;                    /* whose losses the next two sum up */
+    double loss, classifier_loss, seconds; /* the latter: NaN while nothing trains the classifier */
     double phase[PHASE_COUNT];
 } Tally;
 
@@ -39,7 +40,8 @@ typedef struct Trainer {
     int64_t skipped_in_row, rollbacks;
     double last_lr;
     Tally interval, epoch;
-    double started; /* monotonic seconds */
+    double last_loss, last_classifier_loss; /* means of the last interval that had one, else NaN */
+    double started;                         /* monotonic seconds */
     int64_t steps_at_start;
     int bar; /* draw a progress bar instead of lines */
     /* rank 0 only */
@@ -63,12 +65,16 @@ void trainer_data_line(const Trainer *t, FILE *out);
 /* resume.c: rank 0 loads, everyone gets the model and t->at. */
 Status trainer_restore(Trainer *t, int *found, Error *err);
 Status trainer_save(Trainer *t, int is_best, Error *err);
+/* banner.c */
+void trainer_banner(Trainer *t);
 /* report.c */
 void trainer_log(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void trainer_banner(Trainer *t);
 void trainer_report_step(Trainer *t, const StepReport *report);
 void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection);
+/* status.json; `state` is a token: training, saved, done or failed. */
 void trainer_report_status(Trainer *t, const char *state);
+/* The last line of a run that came to its end. */
+void trainer_report_end(const Trainer *t);
 
 double trainer_now(void);
 
