@@ -7,6 +7,7 @@
 #include "kernels/base/processors.h"
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/products/onednn.h"
 
 /* Primitives oneDNN keeps compiled, about 50 kB each: layers x passes x some row counts of a large model. */
 enum { PRIMITIVES_KEPT = 1024 };
@@ -28,42 +29,14 @@ static void cpu_model(char *out, size_t size) {
     fclose(file);
 }
 
-static const char *isa_name(dnnl_cpu_isa_t isa) {
-    switch (isa) {
-    case dnnl_cpu_isa_sse41:
-        return "sse41";
-    case dnnl_cpu_isa_avx:
-        return "avx";
-    case dnnl_cpu_isa_avx2:
-        return "avx2";
-    case dnnl_cpu_isa_avx2_vnni:
-        return "avx2_vnni";
-    case dnnl_cpu_isa_avx512_mic:
-        return "avx512_mic";
-    case dnnl_cpu_isa_avx512_mic_4ops:
-        return "avx512_mic_4ops";
-    case dnnl_cpu_isa_avx512_core:
-        return "avx512";
-    case dnnl_cpu_isa_avx512_core_vnni:
-        return "avx512_vnni";
-    case dnnl_cpu_isa_avx512_core_bf16:
-        return "avx512_bf16";
-    case dnnl_cpu_isa_avx512_core_amx:
-        return "amx";
-    default:
-        return "generic";
-    }
-}
-
 /* AMX multiplies bf16 many times as fast as AVX-512 does f32. AVX-512's own bf16 dot product takes twice the numbers of
  * an f32 product: on AMD's Zen 4 at the same rate, but on Intel's Sapphire and Emerald Rapids, where a guest may see
  * them without AMX, at a quarter of it (measured: 83 against 170 GFLOP/s a core). Anything less has no bf16 products.
  */
 static int multiplies_bf16_faster(void) {
 #ifdef __x86_64__
-    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
     __builtin_cpu_init();
-    return isa == dnnl_cpu_isa_avx512_core_amx || (isa == dnnl_cpu_isa_avx512_core_bf16 && __builtin_cpu_is("amd"));
+    return onednn_has_amx() || (onednn_has_avx512_bf16() && __builtin_cpu_is("amd"));
 #else
     return 0;
 #endif
@@ -73,7 +46,7 @@ static void describe(Device *device) {
     char model[80];
     cpu_model(model, sizeof model);
     snprintf(device->name, sizeof device->name, "%s, %d thread%s, %s", model, device->threads,
-             device->threads == 1 ? "" : "s", isa_name(dnnl_get_effective_cpu_isa()));
+             device->threads == 1 ? "" : "s", onednn_isa_name());
     const dnnl_version_t *dnnl = dnnl_version();
     snprintf(device->libraries, sizeof device->libraries, "oneDNN %d.%d.%d (header %d.%d.%d)", dnnl->major, dnnl->minor,
              dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH);
@@ -136,4 +109,18 @@ void *cpu_scratch(Device *device, size_t bytes) {
         cpu->scratch_bytes = bytes;
     }
     return cpu->scratch;
+}
+
+void cpu_scratch_parts(Device *device, int count, const size_t *bytes, void **parts) {
+    const size_t gap = 64, page = 4096;
+    size_t first[SCRATCH_PARTS + 1] = {0};
+    for (int i = 0; i < count; i++)
+        first[i + 1] = (first[i] + bytes[i] + gap + page - 1) / page * page;
+    char *scratch = cpu_scratch(device, first[count]);
+    CpuDevice *cpu = cpu_of(device);
+    memset(cpu->parts, 0, sizeof cpu->parts);
+    for (int i = 0; i < count; i++) {
+        parts[i] = scratch + first[i];
+        cpu->parts[i] = (ScratchPart){parts[i], bytes[i]};
+    }
 }

@@ -10,12 +10,20 @@
 
 #include "kernels/device.h"
 
+enum { SCRATCH_PARTS = 3 };
+
+typedef struct ScratchPart {
+    void *data;
+    size_t bytes;
+} ScratchPart;
+
 typedef struct CpuDevice {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     void *scratch; /* one operator's temporaries at a time */
     size_t scratch_bytes;
-    double stamps[DEVICE_STAMPS]; /* seconds */
+    ScratchPart parts[SCRATCH_PARTS]; /* as cpu_scratch_parts cut it last */
+    double stamps[DEVICE_STAMPS];     /* seconds */
 } CpuDevice;
 
 static inline CpuDevice *cpu_of(Device *device) {
@@ -25,6 +33,10 @@ static inline CpuDevice *cpu_of(Device *device) {
 /* The device's scratch, at least `bytes` long and 64-byte aligned. It grows at the first call that needs more and is
  * overwritten by the next operator. Ends the job when memory is out. */
 void *cpu_scratch(Device *device, size_t bytes);
+
+/* The same scratch cut into `count` (up to SCRATCH_PARTS) parts of bytes[i] each, at page boundaries, with at least a
+ * cache line of unused bytes behind each: a test can fill those and see what wrote into them. */
+void cpu_scratch_parts(Device *device, int count, const size_t *bytes, void **parts);
 
 /* c = op(a) op(b) + beta * c in f32, row-major: op(a) is [m, k], op(b) [k, n], c [m, n]; transpose 'N' takes a matrix
  * as it lies, 'T' its transpose; leading dimensions in elements. Inside a parallel region the calling thread does it
