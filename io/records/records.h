@@ -1,5 +1,6 @@
 /* What a run writes down: metrics.jsonl, status.json and TensorBoard event files. Readers may come and go: every record
- * is appended with one write(), status.json is replaced atomically, and a full disk costs a warning, never a step. */
+ * is appended with one write(), status.json is replaced atomically, and a full disk costs records, never a step: the
+ * run says so at once and at its end. */
 #ifndef EXCON_IO_RECORDS_H
 #define EXCON_IO_RECORDS_H
 

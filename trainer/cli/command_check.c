@@ -1,5 +1,6 @@
 /* excon check CONFIG: finds out before a run what would stop it: configuration, data, folders, devices, memory, one
  * step. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ static Status try_step(const Config *wanted, Error *err) {
 }
 
 Status command_check(int argc, char **argv, Error *err) {
+    signal(SIGPIPE, SIG_IGN); /* the trial step's folder is removed whoever reads */
     OptionList sets = {0}, positional = {0};
     const Option options[] = {{"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"}};
     const OptionTable table = {.usage = "check CONFIG [--set key=value]...",

@@ -3,15 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "io/dataset/dataset.h"
 #include "io/import/import.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
+#include "trainer/run/terminal.h"
 
-enum { BAR_CELLS = 30, LINE_SECONDS = 10 };
+enum { LINE_SECONDS = 10 };
 
 typedef struct Request {
     const char *kind, *src, *dst;
@@ -34,12 +34,9 @@ static void show_progress(void *ctx, const char *stage, int64_t done, int64_t to
     Progress *progress = ctx;
     const double rate = seconds > 0 ? (double)done / seconds : 0;
     if (progress->terminal) {
-        char bar[BAR_CELLS + 1] = {0};
-        const int64_t cells = total > 0 ? done * BAR_CELLS / total : BAR_CELLS;
-        for (int i = 0; i < BAR_CELLS; i++)
-            bar[i] = i < cells ? '#' : '.';
-        fprintf(stderr, "\r[%s] %-5s %lld/%lld  %.0f images/s \033[K", bar, stage, (long long)done, (long long)total,
-                rate);
+        char text[96];
+        snprintf(text, sizeof text, "%lld/%lld | %.0f images/s", (long long)done, (long long)total, rate);
+        terminal_progress(stderr, total > 0 ? (double)done / (double)total : 1, stage, text, "");
     } else if (seconds - progress->printed >= LINE_SECONDS) {
         fprintf(stderr, "import: %s, %lld of %lld images, %.0f images/s\n", stage, (long long)done, (long long)total,
                 rate);
@@ -133,7 +130,7 @@ Status command_import(int argc, char **argv, Error *err) {
     RETURN_IF(check_range("size", request.size, DATASET_MAX_SIDE, err));
 
     int64_t made = 0;
-    Progress progress = {.terminal = isatty(STDERR_FILENO)};
+    Progress progress = {.terminal = terminal_redraws(stderr)};
     const ImportOptions import = {.classes = (int)request.classes,
                                   .threads = (int)request.threads,
                                   .progress = show_progress,
@@ -142,7 +139,7 @@ Status command_import(int argc, char **argv, Error *err) {
     const double start = now();
     Status status = run_import(&request, &import, err);
     if (progress.terminal)
-        fputs("\r\033[K", stderr);
+        terminal_clear(stderr);
     RETURN_IF(status);
     return print_result(request.dst, made, now() - start, err);
 }

@@ -1,15 +1,17 @@
 /* excon train CONFIG: one run; continues from the newest valid checkpoint of its run folder. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "trainer/cli/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/run/signals.h"
+#include "trainer/run/terminal.h"
 #include "trainer/run/trainer.h"
 
 Status command_train(int argc, char **argv, Error *err) {
     signals_install();
+    signal(SIGPIPE, SIG_IGN); /* a reader of the progress lines that has gone (| head) ends no training */
     OptionList sets = {0}, positional = {0};
     int bar = 0, lines = 0;
     const Option options[] = {
@@ -29,7 +31,7 @@ Status command_train(int argc, char **argv, Error *err) {
     if (bar && lines)
         return error_set(err, STATUS_USAGE, "--bar and --lines exclude each other");
     if (!bar && !lines) /* mpirun gives its ranks a pseudo-terminal whatever its own output is */
-        bar = isatty(STDOUT_FILENO) && !getenv("OMPI_COMM_WORLD_SIZE");
+        bar = terminal_redraws(stdout) && !getenv("OMPI_COMM_WORLD_SIZE");
     Config config;
     RETURN_IF(config_load(&config, positional.items[0], sets.items, sets.count, err));
     if (!config.data.dir[0] || !config.run.dir[0])

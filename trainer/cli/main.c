@@ -4,6 +4,7 @@
 
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
+#include "trainer/cli/output.h"
 #include "trainer/config/config.h"
 
 #ifndef EXCON_REVISION
@@ -87,7 +88,8 @@ static Status dispatch(int argc, char **argv, Error *err) {
 
 int main(int argc, char **argv) {
     Error err = {.code = STATUS_OK};
-    Status status = dispatch(argc, argv, &err);
+    output_open();
+    Status status = output_close(dispatch(argc, argv, &err), &err);
     if (status != STATUS_OK && !err.silent)
         fprintf(stderr, "excon: %s\n", err.message[0] ? err.message : status_text(status));
     return (int)status;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/files/files.h"
+#include "trainer/run/terminal.h"
 #include "trainer/run/trainer.h"
 
 double trainer_now(void) {
@@ -30,6 +31,15 @@ void trainer_log(Trainer *t, const char *format, ...) {
     va_end(args);
     fputc('\n', t->log);
     fflush(t->log);
+}
+
+void trainer_lost(Trainer *t, const Error *what) {
+    trainer_log(t, "record lost: %s", what->message);
+    if (t->lost.code != STATUS_OK)
+        return;
+    t->lost = *what;
+    fprintf(stderr, "excon: a record is lost: %s. Training goes on, and will end with code %d\n", what->message,
+            (int)STATUS_IO);
 }
 
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
@@ -82,14 +92,11 @@ static void print_progress(Trainer *t) {
     const char *kind = t->at.phase == RUN_CLASSIFIER ? "classifier" : "loss";
     const double loss = t->at.phase == RUN_CLASSIFIER ? i->classifier_loss : i->loss;
     if (t->bar) {
-        char cells[25];
-        int full = (int)(24.0 * ratio((double)t->at.cursor, (double)t->batches));
-        memset(cells, '.', 24);
-        memset(cells, '#', (size_t)(full < 24 ? full : 24));
-        cells[24] = '\0';
-        printf("\r\033[Kepoch %lld/%lld [%s] %s %.4f%s  %.1f img/s  ETA %s", (long long)t->at.epoch,
-               (long long)t->config.train.epochs, cells, kind, ratio(loss, (double)i->loss_steps), explain,
-               ratio((double)i->images, i->seconds), left);
+        char head[64], text[160];
+        snprintf(head, sizeof head, "epoch %lld/%lld", (long long)t->at.epoch, (long long)t->config.train.epochs);
+        snprintf(text, sizeof text, "%s %.4f  %.1f img/s  ETA %s", kind, ratio(loss, (double)i->loss_steps),
+                 ratio((double)i->images, i->seconds), left);
+        terminal_progress(stdout, ratio((double)t->at.cursor, (double)t->batches), head, text, explain);
         if (t->at.cursor >= t->batches)
             putchar('\n');
     } else {
@@ -103,7 +110,7 @@ static void print_progress(Trainer *t) {
 static void write_metrics(Trainer *t, const Json *json) {
     Error err = {.code = STATUS_OK};
     if (t->metrics && metrics_write(t->metrics, json, &err) != STATUS_OK)
-        trainer_log(t, "metrics not written: %s", err.message);
+        trainer_lost(t, &err);
 }
 
 static void record_step(Trainer *t) {
@@ -261,7 +268,7 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
             if (selection)
                 events_scalar(t->events, "select/top1", t->at.step, (float)selection->top1);
             if (events_flush(t->events, &err) != STATUS_OK)
-                trainer_log(t, "events not written: %s", err.message);
+                trainer_lost(t, &err);
         }
     }
     t->epoch = (Tally){0};
@@ -291,7 +298,7 @@ void trainer_report_status(Trainer *t, const char *state) {
     snprintf(path, sizeof path, "%s/status.json", t->config.run.dir);
     Error err = {.code = STATUS_OK};
     if (files_write_atomic(path, json.text, json.size, 0, &err) != STATUS_OK)
-        trainer_log(t, "status not written: %s", err.message);
+        trainer_lost(t, &err);
     json_free(&json);
 }
 

@@ -161,7 +161,28 @@ Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     return STATUS_OK;
 }
 
+/* What a run that went well says of records that it could not write. */
+static Status report_lost(Trainer *t, Status status, Error *err) {
+    Error own = {.code = STATUS_OK};
+    if (t->events && events_flush(t->events, &own) != STATUS_OK)
+        trainer_lost(t, &own);
+    if (status != STATUS_OK || t->lost.code == STATUS_OK)
+        return status;
+    return error_set(err, STATUS_IO, "trained to the end and saved, but records of it are lost: %.800s",
+                     t->lost.message);
+}
+
+/* Only a rank's own log tells of that rank. */
+static Status close_log(Trainer *t, Status status, Error *err) {
+    const int lost = ferror(t->log), failed = fclose(t->log) != 0;
+    if (status != STATUS_OK || (!lost && !failed))
+        return status;
+    return error_set(err, STATUS_IO, "%s/logs/rank-%04d.log could not be written: it is not complete",
+                     t->config.run.dir, t->runtime.comm.rank);
+}
+
 Status trainer_close(Trainer *t, Status status, Error *err) {
+    status = report_lost(t, status, err);
     if (t->lock >= 0 || t->log) {
         const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved" : "failed";
         trainer_report_status(t, state);
@@ -185,11 +206,9 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
         snprintf(path, sizeof path, "%s/lock", t->config.run.dir);
         files_unlock(path, t->lock);
     }
-    if (t->log)
-        fclose(t->log);
     status = runtime_close(&t->runtime, status, err);
     watchdog_stop(&t->runtime.comm);
-    return status;
+    return t->log ? close_log(t, status, err) : status;
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */

@@ -48,6 +48,7 @@ typedef struct Trainer {
     int lock;
     Metrics *metrics;
     Events *events;
+    Error lost; /* the first record (metrics, events, status) that could not be written; its code is 0: none */
     /* every rank */
     FILE *log; /* logs/rank-NNNN.log */
 } Trainer;
@@ -69,6 +70,8 @@ Status trainer_save(Trainer *t, int is_best, Error *err);
 void trainer_banner(Trainer *t);
 /* report.c */
 void trainer_log(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A record could not be written: said at once, and the run ends with STATUS_IO if nothing worse happens. Rank 0. */
+void trainer_lost(Trainer *t, const Error *what);
 void trainer_report_step(Trainer *t, const StepReport *report);
 void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection);
 /* status.json; `state` is a token: training, saved, done or failed. */
