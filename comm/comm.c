@@ -121,6 +121,45 @@ Status comm_agree(Comm *comm, Status mine, Error *err) {
     return (Status)worst;
 }
 
+void comm_say_failure(const Comm *comm, Status status, Error *err) {
+    if (status == STATUS_OK || !err)
+        return;
+    if (comm->rank == 0 && !err->silent) {
+        fprintf(stderr, "excon: %s\n", err->message[0] ? err->message : status_text(status));
+        fflush(stderr);
+    }
+    err->silent = 1;
+}
+
+/* What launchers put into the environment: Open MPI, PMIx (Open MPI 5, srun --mpi=pmix), PMI. */
+static int64_t launched(const char *const names[], int64_t otherwise) {
+    for (int i = 0; names[i]; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value)
+            return strtoll(value, NULL, 10);
+    }
+    return otherwise;
+}
+
+int comm_launched_rank(void) {
+    return (int)launched((const char *const[]){"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", NULL}, 0);
+}
+
+Status comm_agree_early(Status mine, Error *err) {
+    int started = 0;
+    MPI_Initialized(&started);
+    if (started || launched((const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL}, 1) < 2)
+        return mine;
+    Comm comm;
+    Error unused;
+    if (comm_init(&comm, &unused) != STATUS_OK)
+        return mine;
+    const Status status = comm_agree(&comm, mine, err);
+    comm_say_failure(&comm, status, err);
+    comm_finalize(&comm);
+    return status;
+}
+
 void comm_versions(char *out, size_t size) {
     char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int length = 0, version = 0, subversion = 0;

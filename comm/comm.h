@@ -102,6 +102,18 @@ void comm_barrier(Comm *comm);
  * lowest failing rank. */
 Status comm_agree(Comm *comm, Status mine, Error *err);
 
+/* Rank 0 prints the message of a failure that all ranks have agreed on, and every rank's *err is marked silent. Before
+ * comm_finalize, where the ranks wait for each other: mpirun ends the rest when the first rank exits. */
+void comm_say_failure(const Comm *comm, Status status, Error *err);
+
+/* Rank that the launcher named in this process's environment, before MPI runs; 0 without a launcher. */
+int comm_launched_rank(void);
+
+/* For a process that ends before comm_init, while others may be in it or end likewise: agrees with them as comm_agree
+ * would, and says the message once. Every rank must call this or comm_init and comm_agree. `mine` as it is without a
+ * launcher of several ranks, and once MPI has been initialised. */
+Status comm_agree_early(Status mine, Error *err);
+
 /* "MPI 3.1, Open MPI v4.1.4": header and library, for the banner. */
 void comm_versions(char *out, size_t size);
 

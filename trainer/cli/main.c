@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "comm/comm.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
 #include "trainer/cli/output.h"
@@ -14,19 +15,20 @@
 typedef struct Command {
     const char *name;
     Status (*run)(int argc, char **argv, Error *err);
+    int ranks; /* its ranks work together, by comm_init and comm_agree */
     const char *help;
 } Command;
 
 static const Command commands[] = {
-    {"train", command_train, "one run; continues from the newest valid checkpoint of its run folder"},
-    {"check", command_check, "preflight: configuration, data and checksums, folders, memory, one step"},
-    {"eval", command_eval, "accuracy and faithfulness of a run's checkpoint on the val split"},
-    {"import", command_import, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
-    {"inspect", command_inspect, "what a checkpoint, a shard or any HDF5 file holds"},
-    {"digest", command_digest, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
-    {"probe", command_probe, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
-    {"bench", command_bench, "speed of step, loss, loader or operators on this machine"},
-    {NULL, NULL, NULL},
+    {"train", command_train, 1, "one run; continues from the newest valid checkpoint of its run folder"},
+    {"check", command_check, 1, "preflight: configuration, data and checksums, folders, memory, one step"},
+    {"eval", command_eval, 1, "accuracy and faithfulness of a run's checkpoint on the val split"},
+    {"import", command_import, 0, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
+    {"inspect", command_inspect, 0, "what a checkpoint, a shard, any HDF5 file or a folder of them holds"},
+    {"digest", command_digest, 0, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
+    {"probe", command_probe, 1, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
+    {"bench", command_bench, 1, "speed of step, loss, loader or operators on this machine"},
+    {NULL, NULL, 0, NULL},
 };
 
 static void print_help(FILE *out) {
@@ -36,7 +38,7 @@ static void print_help(FILE *out) {
     for (const Command *command = commands; command->name; command++)
         fprintf(out, "  %-10s %s\n", command->name, command->help);
     fputs("  help       this text; help config: every configuration key\n"
-          "\nexcon COMMAND --help lists a command's options; excon --version prints the revision.\n"
+          "\nexcon help COMMAND (or excon COMMAND -h) lists a command's options; excon --version prints the revision.\n"
           "Exit codes:",
           out);
     const char *separator = " ";
@@ -46,6 +48,10 @@ static void print_help(FILE *out) {
     STATUS_TABLE(X)
 #undef X
     fputc('\n', out);
+}
+
+static int is_help(const char *word) {
+    return strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
 static Status unknown_command(const char *name, Error *err) {
@@ -58,32 +64,52 @@ static Status unknown_command(const char *name, Error *err) {
     return error_set(err, STATUS_USAGE, "unknown command '%.60s'; excon help lists them", name);
 }
 
+static const Command *find_command(const char *name) {
+    for (const Command *command = commands; command->name; command++)
+        if (strcmp(command->name, name) == 0)
+            return command;
+    return NULL;
+}
+
+/* Arguments after "help": none, config, or a command. */
 static Status run_help(int argc, char **argv, Error *err) {
-    if (argc == 1)
-        print_help(stdout);
-    else if (argc == 2 && strcmp(argv[1], "config") == 0)
+    if (argc > 1)
+        return error_set(err, STATUS_USAGE, "usage: excon help [config|COMMAND]");
+    if (argc == 1 && strcmp(argv[0], "config") != 0 && !is_help(argv[0])) {
+        const Command *command = find_command(argv[0]);
+        char name[64], option[] = "--help";
+        if (!command)
+            return unknown_command(argv[0], err);
+        snprintf(name, sizeof name, "%s", command->name);
+        return command->run(2, (char *[]){name, option, NULL}, err);
+    }
+    if (comm_launched_rank() > 0)
+        return STATUS_OK;
+    if (argc == 1 && strcmp(argv[0], "config") == 0)
         config_describe(stdout);
     else
-        return error_set(err, STATUS_USAGE, "usage: excon help [config]");
+        print_help(stdout);
     return STATUS_OK;
 }
 
 static Status dispatch(int argc, char **argv, Error *err) {
     if (argc < 2) {
-        print_help(stderr);
+        if (comm_launched_rank() == 0)
+            print_help(stderr);
         return error_set(err, STATUS_USAGE, "no command given");
     }
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
-        printf("excon %s\n", EXCON_REVISION);
+        if (comm_launched_rank() == 0)
+            printf("excon %s\n", EXCON_REVISION);
         return STATUS_OK;
     }
-    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0)
-        return run_help(argc - 1, argv + 1, err);
-    for (const Command *command = commands; command->name; command++)
-        if (strcmp(command->name, name) == 0)
-            return command->run(argc - 1, argv + 1, err);
-    return unknown_command(name, err);
+    if (is_help(name))
+        return run_help(argc - 2, argv + 2, err);
+    const Command *command = find_command(name);
+    Status status = command ? command->run(argc - 1, argv + 1, err) : unknown_command(name, err);
+    /* What ends a rank before MPI runs is said once, whichever rank met it. */
+    return status != STATUS_OK && (!command || command->ranks) ? comm_agree_early(status, err) : status;
 }
 
 int main(int argc, char **argv) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/comm.h"
 #include "trainer/cli/nearest.h"
 
 static Status unknown_option(const OptionTable *table, const char *name, const char *command, Error *err) {
@@ -97,6 +98,12 @@ Status options_parse(const OptionTable *table, int argc, char **argv, OptionList
     if (table->option_count > 64)
         return error_set(err, STATUS_INTERNAL, "%s: more than 64 options in its table", command);
     for (int at = 1; at < argc; at++) {
+        if (!options_end && (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0)) {
+            if (comm_launched_rank() == 0)
+                options_usage(table, stdout);
+            *help = 1;
+            return STATUS_OK;
+        }
         if (options_end || strncmp(argv[at], "--", 2) != 0) {
             if (!options_end && argv[at][0] == '-' && argv[at][1] != '\0' && !strchr("0123456789.", argv[at][1]))
                 return error_set(err, STATUS_USAGE,
@@ -105,10 +112,6 @@ Status options_parse(const OptionTable *table, int argc, char **argv, OptionList
             RETURN_IF(append(positional, argv[at], command, err));
         } else if (argv[at][2] == '\0') {
             options_end = 1;
-        } else if (strcmp(argv[at], "--help") == 0) {
-            options_usage(table, stdout);
-            *help = 1;
-            return STATUS_OK;
         } else {
             RETURN_IF(parse_option(table, argc, argv, &at, &seen, err));
         }

@@ -40,10 +40,11 @@ typedef struct OptionTable {
     int positional_min, positional_max;
 } OptionTable;
 
-/* Reads argv[1..argc-1] (argv[0] is the subcommand). `positional` is overwritten. `--help` prints the usage to stdout
- * and sets *help to 1 (0 otherwise); the caller then returns STATUS_OK at once, and counts of positionals are not
- * checked. STATUS_USAGE: unknown option (names the nearest one), a missing or surplus value, a repeated option that is
- * not OPTION_REPEATED, a value that is no number of its kind, too few or too many positionals. */
+/* Reads argv[1..argc-1] (argv[0] is the subcommand). `positional` is overwritten. `--help` or `-h` prints the usage to
+ * stdout (on the launcher's rank 0) and sets *help to 1 (0 otherwise); the caller then returns STATUS_OK at once, and
+ * counts of positionals are not checked. STATUS_USAGE: unknown option (names the nearest one), a missing or surplus
+ * value, a repeated option that is not OPTION_REPEATED, a value that is no number of its kind, too few or too many
+ * positionals. */
 Status options_parse(const OptionTable *table, int argc, char **argv, OptionList *positional, int *help, Error *err);
 
 /* Usage line and one line per option. */

@@ -45,7 +45,11 @@ static int nearest_part(const char *name, int sections) {
 }
 
 int key_nearest(const char *name, char out[KEY_NAME_MAX]) {
-    const char *dot = strchr(name, '.');
+    const char *dot = strchr(name, '.'), *synonym = key_synonym(name);
+    if (synonym) {
+        snprintf(out, KEY_NAME_MAX, "%s", synonym);
+        return 1;
+    }
     Nearest nearest = {name, NULL, 0};
     for (int i = 0; i < config_key_count; i++)
         nearest_offer(&nearest, config_keys[i].name);

@@ -41,8 +41,12 @@ int key_find(const char *name, size_t length);
 /* 1 when some key is "name.something". */
 int key_is_section(const char *name);
 
+/* Key or section that other trainers call so ("optim.learning_rate", "batch_size"), whatever its section; NULL: none.
+ */
+const char *key_synonym(const char *name);
+
 /* Nearest key or section to a mistyped name: 1 and its name in `out`, else 0. A key named without its section, or in
- * the wrong one ("lr", "train.lr"), is found too ("optim.lr"). */
+ * the wrong one ("lr", "train.lr"), is found too ("optim.lr"), and so is a synonym. */
 int key_nearest(const char *name, char out[KEY_NAME_MAX]);
 
 /* Stores `text` (length bytes) into the key's field. On refusal nothing is stored and `why` [KEY_WHY_MAX] says what is

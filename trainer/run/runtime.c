@@ -81,8 +81,7 @@ Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t wh
 Status runtime_close(Runtime *runtime, Status status, Error *err) {
     if (!runtime->open)
         return status;
-    if (status != STATUS_OK && err && runtime->comm.rank != 0)
-        err->silent = 1;
+    comm_say_failure(&runtime->comm, status, err);
     comm_detach(&runtime->comm);
     if (runtime->device.ops)
         device_close(&runtime->device);

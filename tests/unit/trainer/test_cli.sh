@@ -3,7 +3,7 @@
 set -uo pipefail
 excon=${EXCON:-build/excon}
 
-echo 1..9
+echo 1..25
 number=0
 check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
     local name=$1 want=$2 part=$3 output status
@@ -27,4 +27,26 @@ check version 0 'excon ' "$excon" --version
 check help 0 'Exit codes: 0 done' "$excon" help
 check help_config 0 'optim.lr' "$excon" help config
 check command_help 0 '--set key=value' "$excon" probe --help
-check through_mpirun 64 "unknown command 'porbe'" "${MPIRUN:-mpirun}" -n 2 "$excon" porbe
+check dash_h 0 'Exit codes: 0 done' "$excon" -h
+check help_unknown 64 "unknown command 'trian'; did you mean 'train'?" "$excon" help trian
+check help_surplus 64 'usage: excon help [config|COMMAND]' "$excon" help train eval
+for command in train check eval import inspect digest probe bench; do
+    check "help_$command" 0 "usage: excon $command " bash -c '"$0" help "$1" && "$0" "$1" -h && [ "$("$0" help "$1")" = "$("$0" "$1" --help)" ]' \
+        "$excon" "$command"
+done
+
+# Of several ranks one speaks, also of what is found before MPI runs.
+once() { # NAME, EXIT STATUS, PART that the output holds in one line only, COMMAND...
+    local name=$1 want=$2 part=$3
+    shift 3
+    # shellcheck disable=SC2016 # the inner shell expands it
+    check "$name" "$want" "$part" bash -c 'part=$1; shift; output=$("$@" 2>&1); code=$?; grep -F -- "$part" <<<"$output"
+        [ "$(grep -cF -- "$part" <<<"$output")" = 1 ] || exit 1; exit $code' once "$part" "${MPIRUN:-mpirun}" -n 2 "$@"
+}
+once through_mpirun 64 "unknown command 'porbe'" "$excon" porbe
+once wrong_key_once 78 "unknown key 'optim.learning_rate'" "$excon" train configs/demo.yaml --set optim.learning_rate=1
+once wrong_option_once 64 'unknown option --batch' "$excon" bench step --batch_size=1
+once help_once 0 'usage: excon train' "$excon" train --help
+once missing_file_once 66 'absent.yaml' "$excon" eval absent.yaml
+# shellcheck disable=SC2016 # the inner shell expands it
+once one_rank_fails 78 "unknown key 'sed'" bash -c '"$0" train configs/demo.yaml --set data.dir=absent --set $([ "$OMPI_COMM_WORLD_RANK" = 0 ] && echo seed || echo sed)=1' "$excon"

@@ -25,6 +25,9 @@ static void test_set_mistakes(void **state) {
     } cases[] = {
         {"optim.lrr=1", "--set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'optim.lr'?)"},
         {"lr=1", "--set lr=1: unknown key 'lr' (did you mean 'optim.lr'?)"},
+        {"optim.learning_rate=1", "unknown key 'optim.learning_rate' (did you mean 'optim.lr'?)"},
+        {"Batch_Size=1", "unknown key 'Batch_Size' (did you mean 'train.batch'?)"},
+        {"model.backbone=resnet18", "unknown key 'model.backbone' (did you mean 'model.encoder'?)"},
         {"optim.lr", "--set optim.lr: expected key=value"},
         {"optim.lr=-1", "--set optim.lr=-1: optim.lr: '-1' is not allowed; allowed: number 0..100"},
         {"method=exkon", "(did you mean 'excon'?)"},
@@ -89,6 +92,7 @@ static void test_keys_refused(void **state) {
     config_refuses("optim:\n  batch: 1\n", "2:3", "unknown key 'optim.batch' (did you mean 'train.batch'?)");
     config_refuses("lr: 1\n", "1:1", "did you mean 'optim.lr'?");
     config_refuses("evl:\n  batch: 1\n", "1:1", "did you mean 'eval'?");
+    config_refuses("optimizer:\n  lr: 1\n", "1:1", "unknown key 'optimizer' (did you mean 'optim'?)");
     config_refuses("zzzzzzzz: 1\n", "1:1", "unknown key 'zzzzzzzz'; excon help config");
     config_refuses("optim.lr: 1\n", "1:1", "write 'optim.lr' in its section");
     config_refuses("optim: {data: {dir: x}}\n", "1:9", "unknown key 'optim.data'");
