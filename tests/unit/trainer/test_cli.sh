@@ -30,6 +30,7 @@ check command_help 0 '--set key=value' "$excon" probe --help
 check dash_h 0 'Exit codes: 0 done' "$excon" -h
 check help_unknown 64 "unknown command 'trian'; did you mean 'train'?" "$excon" help trian
 check help_surplus 64 'usage: excon help [config|COMMAND]' "$excon" help train eval
+# shellcheck disable=SC2016 # the inner shell expands it
 for command in train check eval import inspect digest probe bench; do
     check "help_$command" 0 "usage: excon $command " bash -c '"$0" help "$1" && "$0" "$1" -h && [ "$("$0" help "$1")" = "$("$0" "$1" --help)" ]' \
         "$excon" "$command"
