@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ static void describe_type(hid_t type, char out[32]) {
         snprintf(out, 32, "float%d", bits);
         break;
     case H5T_STRING:
-        snprintf(out, 32, "string");
+        snprintf(out, 32, H5Tis_variable_str(type) ? "string, heap" : "string");
         break;
     default:
         snprintf(out, 32, "other");
@@ -50,7 +51,52 @@ static void describe_space(hid_t space, TreeItem *item) {
     }
 }
 
-/* Reads the values of a short attribute or dataset: up to TREE_MAX_VALUES numbers, or one fixed-length text. */
+/* Appends one text of `length` bytes without its padding. 0: no room. */
+static int keep_text(TreeItem *item, size_t *used, const char *bytes, size_t length, H5T_str_t padding) {
+    length = strnlen(bytes, length);
+    while (padding == H5T_STR_SPACEPAD && length > 0 && bytes[length - 1] == ' ')
+        length--;
+    length = length < TREE_MAX_TEXT ? length : TREE_MAX_TEXT - 1;
+    if (*used + length + 1 > sizeof item->texts)
+        return 0;
+    memcpy(item->texts + *used, bytes, length);
+    *used += length + 1;
+    item->text_count++;
+    return 1;
+}
+
+/* The first texts of an attribute (which HDF5 reads whole) or a dataset (of which it reads those). */
+static void read_texts(hid_t object, hid_t type, hid_t space, int64_t values, TreeItem *item) {
+    enum { LIMIT = 1 << 16 };
+    const size_t length = H5Tget_size(type);
+    const int attribute = item->kind == TREE_ATTRIBUTE;
+    if (length == 0 || length > LIMIT || values < 1)
+        return;
+    const int64_t room = LIMIT / (int64_t)length, wanted = attribute || values < room ? values : room;
+    char *bytes = wanted > room ? NULL : malloc((size_t)wanted * length);
+    if (!bytes)
+        return;
+    herr_t result = -1;
+    if (attribute) {
+        result = H5Aread(object, type, bytes);
+    } else if (item->rank <= 1) {
+        const hsize_t start = 0, count = (hsize_t)wanted;
+        hid_t memory = H5Screate_simple(1, &count, NULL);
+        if (item->rank == 0 || H5Sselect_hyperslab(space, H5S_SELECT_SET, &start, NULL, &count, NULL) >= 0)
+            result = H5Dread(object, type, memory, space, H5P_DEFAULT, bytes);
+        H5Sclose(memory);
+    }
+    size_t used = 0;
+    if (result >= 0) {
+        for (int64_t i = 0; i < wanted; i++)
+            if (!keep_text(item, &used, bytes + (size_t)i * length, length, H5Tget_strpad(type)))
+                break;
+        item->texts_left = values - item->text_count;
+    }
+    free(bytes);
+}
+
+/* Reads the values of an attribute or dataset as far as they are short: up to TREE_MAX_VALUES numbers, or texts. */
 static void read_values(hid_t object, hid_t type, hid_t space, TreeItem *item) {
     hssize_t values = H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : H5Sget_simple_extent_npoints(space);
     int attribute = item->kind == TREE_ATTRIBUTE;
@@ -59,14 +105,20 @@ static void read_values(hid_t object, hid_t type, hid_t space, TreeItem *item) {
         herr_t result = attribute ? H5Aread(object, H5T_NATIVE_DOUBLE, item->numbers)
                                   : H5Dread(object, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, item->numbers);
         item->count = result < 0 ? 0 : (int)values;
-    } else if (kind == H5T_STRING && values == 1 && attribute && H5Tis_variable_str(type) == 0) {
-        hid_t memory = H5Tcopy(H5T_C_S1);
-        if (memory >= 0 && H5Tset_size(memory, sizeof item->text) >= 0)
-            item->is_text = H5Aread(object, memory, item->text) >= 0;
-        item->text[sizeof item->text - 1] = 0;
-        if (memory >= 0)
-            H5Tclose(memory);
+    } else if (kind == H5T_STRING && H5Tis_variable_str(type) == 0) {
+        read_texts(object, type, space, values, item);
     }
+}
+
+/* Values in the file itself, behind no filter but HDF5's own checksum: nothing foreign runs to read them. */
+static int is_plain(hid_t creation, int filters) {
+    for (int i = 0; i < filters; i++) {
+        unsigned flags, config;
+        size_t count = 0;
+        if (H5Pget_filter2(creation, (unsigned)i, &flags, &count, NULL, 0, NULL, &config) != H5Z_FILTER_FLETCHER32)
+            return 0;
+    }
+    return H5Pget_external_count(creation) == 0 && H5Pget_layout(creation) != H5D_VIRTUAL;
 }
 
 static void describe(hid_t object, TreeItem *item) {
@@ -79,7 +131,7 @@ static void describe(hid_t object, TreeItem *item) {
         describe_space(space, item);
         item->filters = creation >= 0 ? H5Pget_nfilters(creation) : 0;
         item->stored_bytes = attribute ? 0 : (int64_t)H5Dget_storage_size(object);
-        if (creation < 0 || (item->filters == 0 && H5Pget_external_count(creation) == 0))
+        if (creation < 0 || is_plain(creation, item->filters))
             read_values(object, type, space, item);
     }
     if (type >= 0)

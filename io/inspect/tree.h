@@ -7,7 +7,7 @@
 
 #include "kernels/base/status.h"
 
-enum { TREE_MAX_RANK = 32, TREE_MAX_VALUES = 16, TREE_MAX_TEXT = 256 };
+enum { TREE_MAX_RANK = 32, TREE_MAX_VALUES = 16, TREE_MAX_TEXT = 256, TREE_TEXTS_BYTES = 1024 };
 
 typedef enum TreeKind { TREE_GROUP, TREE_DATASET, TREE_ATTRIBUTE, TREE_LINK, TREE_OTHER } TreeKind;
 
@@ -21,8 +21,11 @@ typedef struct TreeItem {
     int filters;          /* datasets: filters of the chunk pipeline */
     int count;            /* values below: all of them when there are at most TREE_MAX_VALUES, else 0 */
     double numbers[TREE_MAX_VALUES];
-    int is_text; /* `text` holds the single value */
-    char text[TREE_MAX_TEXT];
+    /* Texts of fixed length: the first ones, as many as fit, each 0-terminated and cut at TREE_MAX_TEXT - 1 bytes, one
+     * behind the other. Those of variable length lie in a heap of the file that nothing vouches for: not read. */
+    int text_count;
+    int64_t texts_left; /* how many more there are */
+    char texts[TREE_TEXTS_BYTES];
 } TreeItem;
 
 /* Calls `visit` for every item, parents first, in name order. STATUS_NO_INPUT when the file is absent, STATUS_DATA when

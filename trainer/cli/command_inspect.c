@@ -1,19 +1,19 @@
-/* excon inspect FILE: what a checkpoint, a shard, an index or any other HDF5 file holds, as text or as one JSON object.
+/* excon inspect FILE|FOLDER: what a checkpoint, a shard, an index or any other HDF5 file holds, as text or as one JSON
+ * value; of a folder, and with --summary, a line per file.
  *
  * A checkpoint (it has an attribute `cursor`) is also loaded, so that its sums are checked, and its digest is shown. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "io/inspect/tree.h"
-#include "io/records/records.h"
 #include "trainer/cli/commands.h"
+#include "trainer/cli/inspect_summary.h"
 #include "trainer/cli/options.h"
 
 typedef struct Listing {
     Json *json; /* NULL: text to stdout */
-    int is_checkpoint, has_images, has_shards;
-    int64_t bytes;
+    FileFacts facts;
 } Listing;
 
 static void shape_text(const TreeItem *item, char *out, size_t size) {
@@ -24,8 +24,11 @@ static void shape_text(const TreeItem *item, char *out, size_t size) {
 }
 
 static void print_values(const TreeItem *item) {
-    if (item->is_text)
-        printf("  \"%s\"", item->text);
+    const char *text = item->texts;
+    for (int i = 0; i < item->text_count; i++, text += strlen(text) + 1)
+        printf("%s\"%s\"", i ? " " : "  ", text);
+    if (item->text_count && item->texts_left)
+        printf(" and %lld more", (long long)item->texts_left);
     for (int i = 0; i < item->count; i++)
         printf("%s%.9g", i ? " " : "  ", item->numbers[i]);
 }
@@ -60,8 +63,17 @@ static void json_item(Json *json, const TreeItem *item) {
         json_integer(json, "stored_bytes", item->stored_bytes);
         json_integer(json, "filters", item->filters);
     }
-    if (item->is_text)
-        json_string(json, "value", item->text);
+    if (item->text_count == 1 && item->rank == 0) {
+        json_string(json, "value", item->texts);
+    } else if (item->text_count) {
+        const char *text = item->texts;
+        json_begin_array(json, "values");
+        for (int i = 0; i < item->text_count; i++, text += strlen(text) + 1)
+            json_string(json, NULL, text);
+        json_end_array(json);
+        if (item->texts_left)
+            json_integer(json, "values_left", item->texts_left);
+    }
     if (item->count) {
         json_begin_array(json, "values");
         for (int i = 0; i < item->count; i++)
@@ -74,24 +86,12 @@ static void json_item(Json *json, const TreeItem *item) {
 static Status take_item(void *ctx, const TreeItem *item, Error *err) {
     Listing *listing = ctx;
     (void)err;
-    listing->is_checkpoint |= strcmp(item->path, "@cursor") == 0;
-    listing->has_images |= item->kind == TREE_DATASET && strcmp(item->path, "images") == 0;
-    listing->has_shards |= item->kind == TREE_ATTRIBUTE && strstr(item->path, "@shards") != NULL;
-    if (item->kind == TREE_DATASET)
-        listing->bytes += item->stored_bytes;
+    facts_add(&listing->facts, item);
     if (listing->json)
         json_item(listing->json, item);
     else
         print_item(item);
     return STATUS_OK;
-}
-
-static const char *kind_of(const Listing *listing) {
-    if (listing->is_checkpoint)
-        return "checkpoint";
-    if (listing->has_images)
-        return "shard";
-    return listing->has_shards ? "index" : "hdf5";
 }
 
 /* Loads a checkpoint with every check and takes its digest. */
@@ -112,30 +112,35 @@ static Status inspect(const char *path, Json *json, Error *err) {
         json_begin_array(json, "items");
     }
     RETURN_IF(tree_read(path, take_item, &listing, err));
-    if (listing.is_checkpoint)
+    if (facts_kind(&listing.facts) == FILE_CHECKPOINT)
         RETURN_IF(check_checkpoint(path, digest, err));
     if (!json) {
-        printf("%s: %s, %lld bytes of data\n", path, kind_of(&listing), (long long)listing.bytes);
+        printf("%s: %s, %lld bytes of data\n", path, facts_kind_name(&listing.facts), (long long)listing.facts.bytes);
         if (digest[0])
             printf("checks passed; digest %s\n", digest);
         return STATUS_OK;
     }
     json_end_array(json);
-    json_string(json, "kind", kind_of(&listing));
-    json_integer(json, "bytes", listing.bytes);
+    json_string(json, "kind", facts_kind_name(&listing.facts));
+    json_integer(json, "bytes", listing.facts.bytes);
     if (digest[0])
         json_string(json, "digest", digest);
     json_end_object(json);
-    if (!json->text)
-        return error_set(err, STATUS_SYSTEM, "no memory to describe %s", path);
-    printf("%s\n", json->text);
     return STATUS_OK;
 }
 
+static int is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 Status command_inspect(int argc, char **argv, Error *err) {
-    int as_json = 0, help;
-    const Option options[] = {{"json", NULL, OPTION_FLAG, &as_json, "one JSON object instead of text"}};
-    const OptionTable table = {.usage = "inspect FILE [--json]",
+    int as_json = 0, summary = 0, help;
+    const Option options[] = {
+        {"summary", NULL, OPTION_FLAG, &summary, "one line: what it is, epoch, step, model; of a folder always"},
+        {"json", NULL, OPTION_FLAG, &as_json, "one JSON value instead of text"},
+    };
+    const OptionTable table = {.usage = "inspect FILE|FOLDER [--summary] [--json]",
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 1,
@@ -144,9 +149,16 @@ Status command_inspect(int argc, char **argv, Error *err) {
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
     if (help)
         return STATUS_OK;
-    Json json;
-    json_init(&json);
-    Status status = inspect(positional.items[0], as_json ? &json : NULL, err);
-    json_free(&json);
+    Json text, *json = as_json ? &text : NULL;
+    const char *path = positional.items[0];
+    json_init(&text);
+    Status status = is_folder(path) ? summary_of_folder(path, json, err)
+                    : summary       ? summary_of_file(path, json, err)
+                                    : inspect(path, json, err);
+    if (status == STATUS_OK && json && !json->text)
+        status = error_set(err, STATUS_SYSTEM, "no memory to describe %s", path);
+    else if (json && json->text && (status == STATUS_OK || is_folder(path)))
+        printf("%s\n", json->text);
+    json_free(&text);
     return status;
 }

@@ -17,21 +17,27 @@
 typedef Status (*Command)(int argc, char **argv, Error *err);
 
 /* Runs a subcommand with standard output in a file; caller frees *output. */
-static Status run(Folder *folder, Command command, const char *file, int json, char **output, Error *err) {
-    char *argv[] = {(char[]){"command"}, strdup(file), (char[]){"--json"}, NULL};
+static Status run_with(Folder *folder, Command command, const char *file, const char *option, char **output,
+                       Error *err) {
+    char *argv[] = {(char[]){"command"}, strdup(file), option ? strdup(option) : NULL, NULL};
     const char *path = folder_file(folder, "stdout");
     fflush(stdout);
     int kept = dup(STDOUT_FILENO), out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert_true(kept >= 0 && out >= 0);
     dup2(out, STDOUT_FILENO);
-    Status status = command(json ? 3 : 2, argv, err);
+    Status status = command(option ? 3 : 2, argv, err);
     fflush(stdout);
     dup2(kept, STDOUT_FILENO);
     close(out);
     close(kept);
     free(argv[1]);
+    free(argv[2]);
     *output = slurp(path, NULL);
     return status;
+}
+
+static Status run(Folder *folder, Command command, const char *file, int json, char **output, Error *err) {
+    return run_with(folder, command, file, json ? "--json" : NULL, output, err);
 }
 
 static const char *make_checkpoint(Folder *folder, CheckpointFile *state, CheckpointTensor *tensor) {
@@ -122,6 +128,77 @@ static void test_shard(void **state) {
     free(text);
 }
 
+static void put_strings(hid_t file, const char *name, H5T_cset_t set, hsize_t n, size_t length, const char *bytes,
+                        int attribute) {
+    hid_t type = H5Tcopy(H5T_C_S1), space = n ? H5Screate_simple(1, &n, NULL) : H5Screate(H5S_SCALAR);
+    H5Tset_size(type, length);
+    H5Tset_cset(type, set);
+    hid_t object = attribute ? H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT)
+                             : H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(object >= 0);
+    if (attribute) {
+        H5Awrite(object, type, bytes);
+        H5Aclose(object);
+    } else {
+        H5Dwrite(object, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes);
+        H5Dclose(object);
+    }
+    H5Sclose(space);
+    H5Tclose(type);
+}
+
+static void test_strings(void **state) {
+    const char *path = folder_file(*state, "words.h5");
+    static char many[400][8], text[] = "ten thousand";
+    Error err;
+    char *output;
+    for (int i = 0; i < 400; i++)
+        snprintf(many[i], sizeof many[i], "w%05d", i);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    put_strings(file, "utf8", H5T_CSET_UTF8, 0, 8, "gr\xc3\xbcn\0\0", 1);
+    put_strings(file, "ascii", H5T_CSET_ASCII, 0, sizeof text, text, 1);
+    put_strings(file, "names", H5T_CSET_UTF8, 2, 8, "cat\0\0\0\0\0dog\0\0\0\0", 0);
+    put_strings(file, "many", H5T_CSET_ASCII, 400, 8, many[0], 0);
+    H5Fclose(file);
+    assert_int_equal(run(*state, command_inspect, path, 0, &output, &err), STATUS_OK);
+    assert_non_null(strstr(output, "  \"gr\xc3\xbcn\"\n"));
+    assert_non_null(strstr(output, "  \"ten thousand\"\n"));
+    assert_non_null(strstr(output, "  \"cat\" \"dog\"\n"));
+    assert_non_null(strstr(output, "  \"w00000\" \"w00001\""));
+    assert_non_null(strstr(output, "\"w00145\" and 254 more\n")); /* 146 of 7 bytes fit into TREE_TEXTS_BYTES */
+    free(output);
+    assert_int_equal(run(*state, command_inspect, path, 1, &output, &err), STATUS_OK);
+    assert_non_null(strstr(output, "\"value\":\"ten thousand\""));
+    assert_non_null(strstr(output, "\"values\":[\"cat\",\"dog\"]}"));
+    free(output);
+}
+
+/* A line per file, and what is wrong with the rest. */
+static void test_summaries_and_folders(void **state) {
+    CheckpointFile file;
+    CheckpointTensor tensor;
+    Error err;
+    char *text;
+    const char *path = make_checkpoint(*state, &file, &tensor), *folder = folder_file(*state, "c");
+    static const char line[] = "c/last.h5: checkpoint, epoch 1, step 12: excon,  width 0, 0 classes of 0x0\n";
+    assert_int_equal(run_with(*state, command_inspect, path, "--summary", &text, &err), STATUS_OK);
+    assert_non_null(strstr(text, line));
+    free(text);
+    assert_int_equal(run(*state, command_inspect, folder, 0, &text, &err), STATUS_OK);
+    assert_non_null(strstr(text, "c/step-00000012.h5: checkpoint, epoch 1, step 12: excon"));
+    assert_non_null(strstr(text, "last.h5 is step-00000012.h5\n"));
+    free(text);
+    assert_int_equal(run(*state, command_inspect, folder, 1, &text, &err), STATUS_OK);
+    assert_non_null(strstr(text, "/c/step-00000012.h5\",\"kind\":\"checkpoint\",\"epoch\":1,\"step\":12,"));
+    free(text);
+    spill(folder_file(*state, "c/broken.h5"), "plain text", 10);
+    assert_int_equal(run(*state, command_inspect, folder, 0, &text, &err), STATUS_DATA);
+    assert_non_null(strstr(text, "c/step-00000012.h5: checkpoint"));
+    free(text);
+    assert_int_equal(run(*state, command_inspect, "/dev", 0, &text, &err), STATUS_NO_INPUT);
+    free(text);
+}
+
 #define FOLDER_TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, folder_teardown)
 
 int main(void) {
@@ -129,6 +206,8 @@ int main(void) {
         FOLDER_TEST(test_checkpoint_text_and_json),
         FOLDER_TEST(test_damage_and_absence),
         FOLDER_TEST(test_shard),
+        FOLDER_TEST(test_strings),
+        FOLDER_TEST(test_summaries_and_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
