@@ -4,7 +4,7 @@
 
 BUILD  ?= build
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
-ARCH   ?= native
+ARCH   ?= $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),levels,native)
 OPT    ?= -O3
 WERROR ?= 1
 V      ?= 0
@@ -12,6 +12,7 @@ SAN    ?=
 CUDA   ?= auto
 PYTHON ?= python3
 MPIRUN ?= mpirun
+OBJCOPY ?= objcopy
 TEST   ?=
 
 Q := $(if $(filter 1,$(V)),,@)
@@ -104,7 +105,11 @@ system_flags = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(1) 2>/dev
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(filter 1,$(WERROR)),-Werror)
 CPPFLAGS := -I. -D_GNU_SOURCE $(call system_flags,$(MPI_PC)) $(call system_flags,$(HDF5_PC)) $(call system_flags,$(YAML_PC)) \
             $(call system_flags,$(JPEG_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
-CFLAGS := -std=gnu11 $(OPT) -g -march=$(ARCH) -fno-math-errno -fno-trapping-math -fopenmp -fno-strict-aliasing $(WARN) $(SAN)
+# ARCH=levels: a program for every x86-64 processor from x86-64-v2 on (kernels/cpu/device/levels.h); anything else goes to
+# the compiler as -march, and the program runs on such processors only. Tests compile for this machine.
+LEVELS := $(if $(filter levels,$(ARCH)),v2 v3 v4)
+MARCH  := $(if $(LEVELS),x86-64,$(ARCH))
+CFLAGS := -std=gnu11 $(OPT) -g -march=$(MARCH) -fno-math-errno -fno-trapping-math -fopenmp -fno-strict-aliasing $(WARN) $(SAN)
 KEEP := $(if $(findstring address,$(SAN)),$(BUILD)/obj/tests/sanitize/keep_modules.o)
 LDFLAGS := -fopenmp -rdynamic $(SAN)
 DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl
@@ -117,7 +122,8 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 ROOMS := kernels/base kernels/cpu comm io trainer $(wildcard kernels/*.c)
 MAIN  := trainer/cli/main.c
 SRCS  := $(filter-out $(MAIN) comm/nccl/%,$(shell find $(ROOMS) -name '*.c' 2>/dev/null | sort))
-OBJS  := $(SRCS:%.c=$(BUILD)/obj/%.o)
+LEVEL_SRCS := $(if $(LEVELS),$(filter-out %/onednn.c,$(filter kernels/cpu/network/% kernels/cpu/method/% kernels/cpu/products/% %/table_cpu.c,$(SRCS))))
+OBJS  := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(LEVEL_SRCS),$(SRCS))) $(LEVELS:%=$(BUILD)/levels/%.o)
 LIB   := $(BUILD)/libexcon.a
 TESTS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TEST_BIN := $(TESTS:tests/%.c=$(BUILD)/tests/%)
@@ -151,7 +157,7 @@ help:
 	@echo 'make format     lay the sources out with clang-format 14'
 	@echo 'make deps       install missing Debian/Ubuntu packages (scripts/deps.sh)'
 	@echo 'make clean      remove build/ and build-*/'
-	@echo 'Variables: CC OPT ARCH BUILD V=0|1 WERROR=0|1 CUDA=0|1 TEST MPIRUN PYTHON, and those that every build prints'
+	@echo 'Variables: CC OPT ARCH=levels|native|... BUILD V=0|1 WERROR=0|1 CUDA=0|1 TEST MPIRUN PYTHON, and those that every build prints'
 
 deps:
 	@scripts/deps.sh
@@ -222,6 +228,20 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	$(if $(Q),@echo '  CC   $<')
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+# The files of one level become one object with one global name, their operator table.
+define level_rules
+$(BUILD)/levels/$(1)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(if $$(Q),@echo '  CC   $$< (x86-64-$(1))')
+	$$(Q)$$(CC) $$(CPPFLAGS) $$(filter-out -march=%,$$(CFLAGS)) -march=x86-64-$(1) -DCPU_LEVEL=$(1) -MMD -MP -c $$< -o $$@
+
+$(BUILD)/levels/$(1).o: $(LEVEL_SRCS:%.c=$(BUILD)/levels/$(1)/%.o)
+	$$(Q)$$(LD) -r -o $$@ $$^ && $$(OBJCOPY) --keep-global-symbol=ops_cpu_$(1) $$@
+endef
+$(foreach l,$(LEVELS),$(eval $(call level_rules,$(l))))
+level_list = $(foreach l,$(LEVELS),X($(l)))
+$(BUILD)/obj/kernels/cpu/device/levels_cpu.o: private CPPFLAGS += $(if $(LEVELS),-DCPU_LEVELS='$(level_list)')
+
 $(LIB): $(OBJS)
 	$(if $(Q),@echo '  AR   $@')
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -250,7 +270,7 @@ CUDA_LIBS  := -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -lcudart -lcublas $(if 
               $(shell pkg-config --libs $(MPI_PC) 2>/dev/null)
 
 SIMT_WARN  := -Wall -Wextra -Wshadow -Wconversion -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
-SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(ARCH) -fno-strict-aliasing -fPIC -DEXCON_CUDNN -DEXCON_NCCL $(SAN)
+SIMT_FLAGS := -Itests/simt/include -I. -O2 -g -march=$(if $(LEVELS),native,$(ARCH)) -fno-strict-aliasing -fPIC -DEXCON_CUDNN -DEXCON_NCCL $(SAN)
 SIMT_OBJS  := $(CUDA_C:%.c=$(BUILD)/simt/%.o) $(CUDNN_SRCS:%.c=$(BUILD)/simt/%.o) $(CUDA_CU:%.cu=$(BUILD)/simt/%.cu.o) \
               $(NCCL_C:%.c=$(BUILD)/simt/%.o) \
               $(SIMT_CPP:%.cpp=$(BUILD)/simt/%.o) $(SIMT_C:%.c=$(BUILD)/simt/%.o)
@@ -317,5 +337,5 @@ $(BUILD)/tests/faults/%.so: tests/faults/%.c $(BUILD)/flags
 
 $(BUILD)/tests/unit/io/test_files $(BUILD)/tests/unit/io/test_checkpoint_faults: | $(BUILD)/tests/faults/fail_io.so
 
-.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
--include $(shell find $(BUILD)/obj $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)
+.PRECIOUS: $(BUILD)/obj/%.o $(foreach l,$(LEVELS),$(BUILD)/levels/$(l)/%.o) $(BUILD)/simt/%.o $(BUILD)/cuda/%.o
+-include $(shell find $(BUILD)/obj $(BUILD)/levels $(BUILD)/cuda $(BUILD)/simt -name '*.d' 2>/dev/null)

@@ -50,8 +50,15 @@ typedef struct Device {
                        read by conv_create */
 } Device;
 
-/* Opens a CPU device with `threads` OpenMP threads (0: OMP_NUM_THREADS or the cores this process may use). */
-Status device_open_cpu(Device *device, int threads, Error *err);
+/* The highest instruction set level that this program was compiled for and this processor has (1 for the lowest:
+ * kernels/cpu/device/levels.h); the environment variable EXCON_CPU names a lower one. STATUS_SYSTEM when the processor
+ * is older than the lowest level or than EXCON_CPU, STATUS_USAGE when EXCON_CPU is no level. */
+Status cpu_level_best(int *level, Error *err);
+
+/* Opens a CPU device with `threads` OpenMP threads (0: OMP_NUM_THREADS or the cores this process may use) at an
+ * instruction set level from 1 to cpu_level_best's (0: that one). Ranks that must compute the same bits from the same
+ * numbers open at one level. */
+Status device_open_cpu(Device *device, int threads, int level, Error *err);
 
 /* The CUDA backend is a library of its own, libexcon_cuda.so beside the program (or in ../lib, or where the environment
  * variable EXCON_CUDA_LIBRARY says), loaded at the first of these calls: the program starts without CUDA's libraries,

@@ -7,8 +7,7 @@
 # it is not there), BUNDLE_ONEDNN (built: what excon needs of oneDNN, from source, by scripts/bundle/onednn.sh; installed: the
 # library that is here), FOLDER_MOST_MB (40: more is an error; 80 with BUNDLE_ONEDNN=installed), WITH_TESTS (0; 1: also the test
 # programs that run on a GPU, for scripts/gpu_check.sh on a machine that cannot build them; then without a limit).
-# The program is compiled for x86-64-v3 (AVX2, FMA: every server since 2013, every host of a GPU this program can use);
-# oneDNN looks at the processor and goes further. On an older one the program says so and stops.
+# The program runs on every processor from x86-64-v2 on (ARCH=levels in the Makefile).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +26,6 @@ installed) FOLDER_MOST_MB=${FOLDER_MOST_MB:-80} ;;
     exit 64
     ;;
 esac
-LEVEL=x86-64-v3
 
 work=$BUILD/bundle/work
 onednn='' # folder of the one that was built
@@ -54,11 +52,8 @@ need pkg-config pkg-config
 # ---- the program ----------------------------------------------------------------------------------------------------
 
 build_program() {
-    local needed=
     mkdir -p "$work/shim"
-    # The mark by which the dynamic loader refuses older processors with a message instead of an illegal instruction.
-    if echo | "$CC" -mneeded -E -x c - >/dev/null 2>&1; then needed=-mneeded; fi
-    "$MAKE" --no-print-directory BUILD="$work" ARCH=$LEVEL CUDA=0 DNNL_DIR="$onednn" OPT="-O3 $needed" "$work/excon" "${tests[@]/#/$work/}"
+    "$MAKE" --no-print-directory BUILD="$work" ARCH=levels CUDA=0 DNNL_DIR="$onednn" "$work/excon" "${tests[@]/#/$work/}"
 }
 
 # ---- libraries ------------------------------------------------------------------------------------------------------
@@ -277,7 +272,7 @@ tar -C "$BUILD/bundle" --sort=name --owner=0 --group=0 --numeric-owner -cf - "$n
 folder=$(bytes_of "$root") packed=$(stat -c %s "$root.tar.gz")
 say "largest files:"
 find "$root" -type f -printf '%s %P\n' | sort -rn | awk 'NR <= 8 { printf "  %7.1f MB  %s\n", $1 / 1e6, $2 }'
-say "$root.tar.gz: $(megabytes "$packed") MB packed, $(megabytes "$folder") MB unpacked; needs glibc $glibc, $LEVEL"
+say "$root.tar.gz: $(megabytes "$packed") MB packed, $(megabytes "$folder") MB unpacked; needs glibc $glibc and x86-64-v2"
 if [ "$WITH_TESTS" = 0 ] && [ "$folder" -ge $((FOLDER_MOST_MB * 1000000)) ]; then
     echo "bundle: the folder is larger than $FOLDER_MOST_MB MB (FOLDER_MOST_MB)" >&2
     exit 70

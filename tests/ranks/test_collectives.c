@@ -349,7 +349,7 @@ static Status open_rank(Comm *comm, Device *device, const char *transport, Error
         const int devices = device_count_cuda(NULL, 0);
         RETURN_IF(device_open_cuda(device, comm->local_rank % (devices > 0 ? devices : 1), err));
     } else {
-        RETURN_IF(device_open_cpu(device, 1, err));
+        RETURN_IF(device_open_cpu(device, 1, 0, err));
     }
     device->fatal = on_fatal;
     device->fatal_ctx = comm;

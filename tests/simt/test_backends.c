@@ -382,7 +382,7 @@ int main(void) {
     static BackendTest tests[2 * CASES];
     static struct CMUnitTest units[2 * CASES];
     Error err;
-    if (device_open_cpu(&cpu, 2, &err) != STATUS_OK || device_open_cuda(&cuda, 0, &err) != STATUS_OK) {
+    if (device_open_cpu(&cpu, 2, 0, &err) != STATUS_OK || device_open_cuda(&cuda, 0, &err) != STATUS_OK) {
         printf("1..1\nnot ok 1 - both backends open: %s\n", err.message);
         return EXIT_FAILURE;
     }

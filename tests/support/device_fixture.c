@@ -13,7 +13,7 @@ int open_test_device(void **state) {
     Device *device = calloc(1, sizeof *device);
     if (!device)
         return -1;
-    if ((cuda ? device_open_cuda(device, 0, &err) : device_open_cpu(device, 2, &err)) != STATUS_OK) {
+    if ((cuda ? device_open_cuda(device, 0, &err) : device_open_cpu(device, 2, 0, &err)) != STATUS_OK) {
         printf("%s\n", err.message);
         free(device);
         return -1;

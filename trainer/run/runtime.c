@@ -30,7 +30,18 @@ static void note_team(Comm *comm, int given) {
     comm->threads = given;
 }
 
-static Status open_device(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
+/* The instruction set level of the oldest processor in the job: every rank updates its own copy of the parameters, and
+ * copies must stay equal bit for bit. */
+static Status common_level(Runtime *runtime, int *level, Error *err) {
+    Status status = cpu_level_best(level, err);
+    RETURN_IF(comm_agree(&runtime->comm, status, err));
+    int64_t lowest = -*level;
+    comm_host_max_i64(&runtime->comm, &lowest, 1);
+    *level = (int)-lowest;
+    return STATUS_OK;
+}
+
+static Status open_device(Runtime *runtime, const Config *config, int level, char *why, size_t why_size, Error *err) {
     char reason[160] = "";
     const int backend = config->backend;
     const int devices = backend == BACKEND_CPU ? 0 : device_count_cuda(reason, sizeof reason);
@@ -42,7 +53,7 @@ static Status open_device(Runtime *runtime, const Config *config, char *why, siz
         RETURN_IF(choose_conv(&runtime->device, config->cuda.conv, err));
         snprintf(why, why_size, "cuda");
     } else {
-        RETURN_IF(device_open_cpu(&runtime->device, runtime->comm.threads, err));
+        RETURN_IF(device_open_cpu(&runtime->device, runtime->comm.threads, level, err));
         note_team(&runtime->comm, runtime->device.threads);
         if (backend == BACKEND_CPU)
             snprintf(why, why_size, "cpu, as configured");
@@ -70,7 +81,9 @@ Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t wh
     *runtime = (Runtime){0};
     RETURN_IF(comm_init(&runtime->comm, err));
     runtime->open = 1;
-    Status status = open_device(runtime, config, why ? why : unused, why ? why_size : sizeof unused, err);
+    int level;
+    RETURN_IF(common_level(runtime, &level, err));
+    Status status = open_device(runtime, config, level, why ? why : unused, why ? why_size : sizeof unused, err);
     RETURN_IF(comm_agree(&runtime->comm, status, err));
     runtime->dtype = choose_precision(runtime, config->precision);
     runtime->device.fatal = on_fatal;

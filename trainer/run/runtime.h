@@ -13,9 +13,9 @@ typedef struct Runtime {
 } Runtime;
 
 /* MPI, then the device `config` asks for (backend, cuda.conv): backend auto takes CUDA when a device is there, else the
- * CPU; `why` (may be NULL) gets one line on the choice. Ranks of a host take its CUDA devices in turn. Then the
- * precision (auto: bf16 where it is the faster one on every rank's device) and the collectives (comm.transport). All
- * ranks return the same status. */
+ * CPU, at the instruction set level that all ranks have; `why` (may be NULL) gets one line on the choice. Ranks of a
+ * host take its CUDA devices in turn. Then the precision (auto: bf16 where it is the faster one on every rank's device)
+ * and the collectives (comm.transport). All ranks return the same status. */
 Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err);
 
 /* "f32" or "bf16": what `dtype` is. */

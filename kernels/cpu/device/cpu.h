@@ -126,7 +126,4 @@ void sgd_cpu(Device *, int64_t n, const SgdStep *, const float *gradient, float 
 /* ---- guard ---- */
 void guard_nonfinite_cpu(Device *, int64_t n, const float *x, int64_t *count);
 
-/* The CPU backend's operator table. */
-extern const Ops ops_cpu;
-
 #endif

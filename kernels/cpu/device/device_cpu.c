@@ -7,6 +7,7 @@
 #include "kernels/base/processors.h"
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/levels.h"
 #include "kernels/cpu/products/onednn.h"
 
 /* Primitives oneDNN keeps compiled, about 50 kB each: layers x passes x some row counts of a large model. */
@@ -42,11 +43,11 @@ static int multiplies_bf16_faster(void) {
 #endif
 }
 
-static void describe(Device *device) {
+static void describe(Device *device, int level) {
     char model[80];
     cpu_model(model, sizeof model);
-    snprintf(device->name, sizeof device->name, "%s, %d thread%s, %s", model, device->threads,
-             device->threads == 1 ? "" : "s", onednn_isa_name());
+    snprintf(device->name, sizeof device->name, "%s, %d thread%s, level %s, oneDNN %s", model, device->threads,
+             device->threads == 1 ? "" : "s", cpu_level_name(level), onednn_isa_name());
     const dnnl_version_t *dnnl = dnnl_version();
     snprintf(device->libraries, sizeof device->libraries, "oneDNN %d.%d.%d (header %d.%d.%d)", dnnl->major, dnnl->minor,
              dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH);
@@ -59,9 +60,12 @@ void cpu_use_threads(const Device *device) {
         omp_set_dynamic(0);
 }
 
-Status device_open_cpu(Device *device, int threads, Error *err) {
-    *device = (Device){.ops = &ops_cpu, .kind = DEVICE_CPU};
+Status device_open_cpu(Device *device, int threads, int level, Error *err) {
+    *device = (Device){.kind = DEVICE_CPU};
     device->threads = processors_team(threads > 0 ? threads : omp_get_max_threads());
+    if (level == 0)
+        RETURN_IF(cpu_level_best(&level, err));
+    device->ops = cpu_level_ops(level);
     CpuDevice *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: out of memory");
@@ -75,7 +79,7 @@ Status device_open_cpu(Device *device, int threads, Error *err) {
     dnnl_set_primitive_cache_capacity(PRIMITIVES_KEPT);
     device->impl = cpu;
     device->fast_bf16 = multiplies_bf16_faster();
-    describe(device);
+    describe(device, level);
     return STATUS_OK;
 
 fail_stream:

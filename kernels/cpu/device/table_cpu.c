@@ -1,7 +1,15 @@
-/* The CPU backend's operator table. */
+/* The CPU backend's operator table, compiled once per instruction set level (CPU_LEVEL: its name; see levels.h). */
 #include "kernels/cpu/device/cpu.h"
 
-const Ops ops_cpu = {
+#ifndef CPU_LEVEL
+#define CPU_LEVEL native
+#endif
+#define TABLE_OF(level) ops_cpu_##level
+#define TABLE(level) TABLE_OF(level)
+
+extern const Ops TABLE(CPU_LEVEL); /* levels_cpu.c looks for it */
+
+const Ops TABLE(CPU_LEVEL) = {
     .alloc = alloc_cpu,
     .release = release_cpu,
     .copy_in = copy_in_cpu,

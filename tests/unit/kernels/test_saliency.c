@@ -300,7 +300,7 @@ static void test_masks_do_not_depend_on_the_backend(void **state) {
     static const int sizes[][4] = {{8, 8, 64, 64}, {7, 7, 56, 56}, {4, 4, 32, 32}, {3, 5, 21, 37}, {13, 11, 100, 90}};
     Device *d = *state, cpu;
     Error err;
-    assert_int_equal(device_open_cpu(&cpu, 1, &err), STATUS_OK);
+    assert_int_equal(device_open_cpu(&cpu, 1, 0, &err), STATUS_OK);
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (int rectified = 0; rectified < 2; rectified++) {
             int64_t N = 4, pixels = N * sizes[s][2] * sizes[s][3];

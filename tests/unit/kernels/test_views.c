@@ -282,7 +282,7 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static void test_backends_agree(void **state) {
     Device *d = *state, cpu;
     Error err;
-    assert_int_equal(device_open_cpu(&cpu, 1, &err), STATUS_OK);
+    assert_int_equal(device_open_cpu(&cpu, 1, 0, &err), STATUS_OK);
     for (int s = 0; s < SIZES; s++)
         for (int kind = VIEW_STANDARD; kind <= VIEW_CROP_FLIP; kind++) {
             Batch b = batch_new(6, sizes[s][0], sizes[s][1]);
