@@ -27,6 +27,10 @@ void json_integer(Json *json, const char *key, int64_t value);
 void json_string(Json *json, const char *key, const char *value);
 void json_bool(Json *json, const char *key, int value);
 
+/* Version of the fields of metrics.jsonl, eval.json and status.json (docs/formats.md): the field "schema" of each
+ * object. */
+enum { RECORDS_SCHEMA = 1 };
+
 /* ---- metrics.jsonl ---------------------------------------------------------------------------------------------- */
 typedef struct Metrics Metrics;
 /* Opens for appending. When resuming, everything from the first record of step > `after_step` on, left by a killed run,

@@ -1,22 +1,27 @@
-/* excon eval RUN: one checkpoint of a run on the official validation split, distributed over the ranks. */
+/* excon eval RUN|CHECKPOINT: one checkpoint on the official validation split, distributed over the ranks. */
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/files/files.h"
 #include "io/records/records.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/options.h"
-#include "trainer/evaluate/evaluator.h"
+#include "trainer/evaluate/results.h"
 #include "trainer/run/runtime.h"
 #include "trainer/run/state.h"
 
 typedef struct EvalRun {
-    const char *run;        /* run folder */
+    char folder[1100];
+    const char *run;        /* run folder; NULL: a checkpoint that lies in none */
     const char *checkpoint; /* best | last | a file */
     const char *data;       /* dataset folder instead of the run's */
     int reductions, json;
     char path[1200]; /* of the checkpoint */
+    char digest[65];
     Config config;
     Runtime runtime;
     Dataset dataset;
@@ -28,6 +33,8 @@ typedef struct EvalRun {
 
 /* The checkpoint asked for; without a choice best.h5, or last.h5 when no epoch was evaluated. */
 static Status find_checkpoint(EvalRun *e, Error *err) {
+    if (e->path[0])
+        return STATUS_OK;
     const char *names[] = {"best", "last"};
     const int chosen = strcmp(e->checkpoint, "auto") != 0;
     for (int i = 0; i < 2; i++) {
@@ -58,6 +65,8 @@ static Status load_model(EvalRun *e, Error *err) {
         e->model.bn_eps = (float)e->config.bn.eps;
         status = state_restore(&e->model, &file, 0, err);
     }
+    if (status == STATUS_OK)
+        status = checkpoint_digest(&file, e->digest, err);
     checkpoint_free(&file);
     return status;
 }
@@ -73,32 +82,21 @@ static Status open_data(EvalRun *e, Error *err) {
     return STATUS_OK;
 }
 
-static void result_json(const EvalRun *e, const EvalResult *r, Json *json) {
+/* What is evaluated: of a later record with the same beginning the numbers belong together. */
+static void begin_json(const EvalRun *e, const EvalResult *r, Json *json) {
     json_init(json);
     json_begin_object(json, NULL);
     json_string(json, "event", "eval");
+    json_integer(json, "schema", RECORDS_SCHEMA);
     json_string(json, "checkpoint", e->path);
+    json_string(json, "digest", e->digest);
     json_integer(json, "step", e->meta.step);
     json_integer(json, "epoch", checkpoint_epoch(&e->meta));
     json_string(json, "method", e->meta.method);
+    json_string(json, "data", e->dataset.dir);
     json_string(json, "split", "val");
+    json_string(json, "precision", runtime_precision(&e->runtime));
     json_integer(json, "count", r->count);
-    json_number(json, "top1", r->top1);
-    json_number(json, "top5", r->top5);
-    json_number(json, "nll", r->nll);
-    if (r->reductions & EVAL_TOP) {
-        json_number(json, "drop", r->top.drop);
-        json_number(json, "increase", r->top.increase);
-        json_number(json, "gain", r->top.gain);
-        json_number(json, "decrease", r->top.decrease);
-    }
-    if (r->reductions & EVAL_SOFT) {
-        json_number(json, "soft_drop", r->soft.drop);
-        json_number(json, "soft_increase", r->soft.increase);
-        json_number(json, "soft_gain", r->soft.gain);
-        json_number(json, "soft_decrease", r->soft.decrease);
-    }
-    json_end_object(json);
 }
 
 static void print_faithfulness(const char *title, const Faithfulness *f) {
@@ -124,24 +122,64 @@ static void print_table(const EvalRun *e, const EvalResult *r) {
         print_faithfulness("the image times its saliency map (as Grad-CAM++ measures)", &r->soft);
 }
 
-/* eval.json is replaced, metrics.jsonl gets a line. */
-static Status record(const EvalRun *e, const EvalResult *r, Error *err) {
-    char path[1200];
+/* eval.json keeps what another suite measured of the same checkpoint. */
+static Status replace_results(const EvalRun *e, const EvalResult *r, Error *err) {
+    enum { LIMIT = 1 << 20 };
+    char path[1200], *earlier = NULL;
+    size_t size;
     Json json;
+    snprintf(path, sizeof path, "%s/eval.json", e->run);
+    begin_json(e, r, &json);
+    const size_t head = json.size;
+    const int same = files_exists(path) && files_read(path, LIMIT, &earlier, &size, NULL) == STATUS_OK && json.text &&
+                     size > head && memcmp(earlier, json.text, head) == 0;
+    results_json(r, &json);
+    if (same)
+        results_json_kept(r, earlier, &json);
+    json_end_object(&json);
+    Status status = json.text ? files_write_atomic(path, json.text, json.size, 0, err)
+                              : error_set(err, STATUS_SYSTEM, "no memory for %s", path);
+    free(earlier);
+    json_free(&json);
+    return status;
+}
+
+/* A folder of its own: TensorBoard reads only the newest file of a folder that training may still be writing to. */
+static Status write_events(const EvalRun *e, const EvalResult *r, Error *err) {
+    char path[1200];
+    Events *events = NULL;
+    snprintf(path, sizeof path, "%s/events/eval", e->run);
+    RETURN_IF(events_open(&events, path, err));
+    results_events(r, e->model.shape.classes, "val", e->meta.step, events);
+    Status status = events_flush(events, err);
+    events_close(events);
+    return status;
+}
+
+/* Into the run folder: eval.json, a line of metrics.jsonl, TensorBoard's events. */
+static Status write_records(const EvalRun *e, const EvalResult *r, const Json *line, Error *err) {
+    char path[1200];
     Metrics *metrics = NULL;
-    result_json(e, r, &json);
+    RETURN_IF(replace_results(e, r, err));
+    snprintf(path, sizeof path, "%s/metrics.jsonl", e->run);
+    RETURN_IF(metrics_open(&metrics, path, -1, err));
+    Status status = metrics_write(metrics, line, err);
+    metrics_close(metrics);
+    return status == STATUS_OK ? write_events(e, r, err) : status;
+}
+
+static Status record(const EvalRun *e, const EvalResult *r, Error *err) {
+    Json json;
+    begin_json(e, r, &json);
+    results_json(r, &json);
+    json_end_object(&json);
     if (e->json)
         printf("%s\n", json.text);
     else
         print_table(e, r);
-    snprintf(path, sizeof path, "%s/eval.json", e->run);
-    Status status = files_write_atomic(path, json.text, json.size, 0, err);
-    snprintf(path, sizeof path, "%s/metrics.jsonl", e->run);
-    if (status == STATUS_OK)
-        status = metrics_open(&metrics, path, -1, err);
-    if (status == STATUS_OK)
-        status = metrics_write(metrics, &json, err);
-    metrics_close(metrics);
+    Status status = e->run ? write_records(e, r, &json, err) : STATUS_OK;
+    if (!e->run && !e->json)
+        printf("printed only: %s lies in no run folder\n", e->path);
     json_free(&json);
     return status;
 }
@@ -177,6 +215,52 @@ static Status choose_suite(const char *suite, int *reductions, Error *err) {
     return STATUS_OK;
 }
 
+/* The run folder that a file RUN/checkpoints/NAME lies in, "" otherwise. */
+static void folder_of_run(const char *file, char run[1100]) {
+    char copy[1200], real[PATH_MAX], config[1200];
+    snprintf(copy, sizeof copy, "%s", file);
+    const char *dir = realpath(dirname(copy), real);
+    const char *name = dir ? strrchr(dir, '/') : NULL;
+    run[0] = '\0';
+    if (!name || strcmp(name, "/checkpoints") != 0)
+        return;
+    snprintf(run, 1100, "%.*s", (int)(name - dir), dir);
+    snprintf(config, sizeof config, "%s/config.yaml", run);
+    if (!files_exists(config))
+        run[0] = '\0';
+}
+
+/* A run folder, or one of a run's checkpoints, or a checkpoint anywhere. */
+static Status locate(EvalRun *e, const char *what, Error *err) {
+    char config[1200];
+    struct stat info;
+    if (stat(what, &info) == 0 && S_ISREG(info.st_mode)) {
+        if (strcmp(e->checkpoint, "auto") != 0)
+            return error_set(err, STATUS_USAGE, "%s is a checkpoint itself: leave --checkpoint out", what);
+        snprintf(e->path, sizeof e->path, "%s", what);
+        folder_of_run(what, e->folder);
+        e->run = e->folder[0] ? e->folder : NULL;
+        return STATUS_OK;
+    }
+    e->run = what;
+    snprintf(config, sizeof config, "%s/config.yaml", what);
+    if (!files_exists(config))
+        return error_set(err, STATUS_NO_INPUT, "%s is neither a checkpoint nor a run folder (which has a config.yaml)",
+                         what);
+    return STATUS_OK;
+}
+
+static Status load_config(EvalRun *e, const OptionList *sets, Error *err) {
+    char path[1200];
+    if (e->run)
+        snprintf(path, sizeof path, "%s/config.yaml", e->run);
+    RETURN_IF(config_load(&e->config, e->run ? path : NULL, sets->items, sets->count, err));
+    if (!e->data && !e->config.data.dir[0])
+        return error_set(err, STATUS_USAGE, "%s lies in no run folder that would name its dataset: give --data DIR",
+                         e->path);
+    return STATUS_OK;
+}
+
 Status command_eval(int argc, char **argv, Error *err) {
     EvalRun e = {.checkpoint = "auto"};
     OptionList sets = {0}, positional = {0};
@@ -189,7 +273,7 @@ Status command_eval(int argc, char **argv, Error *err) {
         {"data", "DIR", OPTION_TEXT, &e.data, "another dataset folder than the run's"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the run's configuration"},
     };
-    const OptionTable table = {.usage = "eval RUN [--suite all|accuracy,faithfulness,soft] [--json]",
+    const OptionTable table = {.usage = "eval RUN|CHECKPOINT [--suite all|accuracy,faithfulness,soft] [--json]",
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 1,
@@ -199,12 +283,8 @@ Status command_eval(int argc, char **argv, Error *err) {
     if (help)
         return STATUS_OK;
     RETURN_IF(choose_suite(suite, &e.reductions, err));
-    e.run = positional.items[0];
-    char path[1200];
-    snprintf(path, sizeof path, "%s/config.yaml", e.run);
-    if (!files_exists(path))
-        return error_set(err, STATUS_NO_INPUT, "%s is no run folder: it has no config.yaml", e.run);
-    RETURN_IF(config_load(&e.config, path, sets.items, sets.count, err));
+    RETURN_IF(locate(&e, positional.items[0], err));
+    RETURN_IF(load_config(&e, &sets, err));
     Status status = run(&e, err);
     evaluator_free(&e.evaluator);
     model_free(&e.model);

@@ -119,6 +119,7 @@ static void record_step(Trainer *t) {
     json_init(&json);
     json_begin_object(&json, NULL);
     json_string(&json, "event", "step");
+    json_integer(&json, "schema", RECORDS_SCHEMA);
     json_integer(&json, "step", t->at.step);
     json_integer(&json, "epoch", t->at.epoch);
     json_string(&json, "phase", t->at.phase == RUN_CLASSIFIER ? "classifier" : "encoder");
@@ -245,6 +246,7 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
         json_init(&json);
         json_begin_object(&json, NULL);
         json_string(&json, "event", "epoch");
+        json_integer(&json, "schema", RECORDS_SCHEMA);
         json_integer(&json, "epoch", epoch);
         json_integer(&json, "step", t->at.step);
         json_number(&json, "loss", e->loss_steps > 0 ? e->loss / (double)e->loss_steps : NAN);
@@ -282,6 +284,7 @@ void trainer_report_status(Trainer *t, const char *state) {
     json_init(&json);
     json_begin_object(&json, NULL);
     json_string(&json, "state", state);
+    json_integer(&json, "schema", RECORDS_SCHEMA);
     json_integer(&json, "pid", getpid());
     json_string(&json, "host", t->runtime.comm.host);
     json_integer(&json, "ranks", t->runtime.comm.size);

@@ -5,7 +5,7 @@ excon=${EXCON:-build/excon}
 mpirun=${MPIRUN:-mpirun}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-echo 1..4
+echo 1..8
 
 "$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 40 --val-per-class 25 >/dev/null
 cat >"$scratch/run.yaml" <<END
@@ -58,3 +58,40 @@ done
 "$excon" eval "$scratch/run" --suite shap >/dev/null 2>"$scratch/log"
 [ $? = 64 ] && grep -q 'accuracy, faithfulness, soft, all' "$scratch/log" || good=0
 [ $good = 1 ] && echo "ok 4 - suites" || echo "not ok 4 - suites"
+
+# eval.json holds what all suites measured of one checkpoint, and nothing of another one.
+good=1
+rm -f "$scratch/run/eval.json"
+for suite in accuracy faithfulness soft accuracy; do
+    "$excon" eval "$scratch/run" --suite "$suite" >/dev/null 2>"$scratch/log" || good=0
+done
+for key in top1 drop soft_drop; do
+    [ "$(value "$scratch/run/eval.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
+done
+[ $good = 1 ] && echo "ok 5 - suites add up" || { sed 's/^/# /' "$scratch/run/eval.json"; echo "not ok 5 - suites add up"; }
+first=$(readlink "$scratch/run/checkpoints/best.h5")
+other=$(cd "$scratch/run/checkpoints" && for file in step-*.h5; do [ "$file" = "$first" ] || echo "$file"; done | head -n 1)
+if "$excon" eval "$scratch/run/checkpoints/$other" --suite accuracy >"$scratch/log" 2>&1 &&
+    [ -z "$(value "$scratch/run/eval.json" drop)" ] && grep -q "/$other\"" "$scratch/run/eval.json"; then
+    echo "ok 6 - a checkpoint of a run, by its path"
+else
+    sed 's/^/# /' "$scratch/log" "$scratch/run/eval.json"
+    echo "not ok 6 - a checkpoint of a run, by its path"
+fi
+
+# A checkpoint alone: the same numbers, recorded nowhere; its dataset must be named.
+good=1
+mkdir "$scratch/alone"
+cp "$scratch/run/checkpoints/$first" "$scratch/alone/model.h5"
+"$excon" eval "$scratch/alone/model.h5" --data "$scratch/data" --json >"$scratch/alone.json" 2>"$scratch/log" || good=0
+for key in count top1 nll drop soft_drop; do
+    [ "$(value "$scratch/alone.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
+done
+[ "$(ls "$scratch/alone")" = model.h5 ] || good=0
+[ $good = 1 ] && echo "ok 7 - a bare checkpoint" || { sed 's/^/# /' "$scratch/log"; echo "not ok 7 - a bare checkpoint"; }
+good=1
+"$excon" eval "$scratch/alone/model.h5" >/dev/null 2>"$scratch/log"
+[ $? = 64 ] && grep -q 'give --data DIR' "$scratch/log" || good=0
+"$excon" eval "$scratch/absent" >/dev/null 2>"$scratch/log"
+[ $? = 66 ] && grep -q 'neither a checkpoint nor a run folder' "$scratch/log" || good=0
+[ $good = 1 ] && echo "ok 8 - what it cannot evaluate" || { sed 's/^/# /' "$scratch/log"; echo "not ok 8 - what it cannot evaluate"; }
