@@ -59,6 +59,13 @@ done
 [ $? = 64 ] && grep -q 'accuracy, faithfulness, soft, all' "$scratch/log" || good=0
 [ $good = 1 ] && echo "ok 4 - suites" || echo "not ok 4 - suites"
 
+verdict() { # NUMBER AND NAME, FILE to show when it failed; $good says
+    if [ $good = 1 ]; then echo "ok $1"; else
+        sed 's/^/# /' "$2"
+        echo "not ok $1"
+    fi
+}
+
 # eval.json holds what all suites measured of one checkpoint, and nothing of another one.
 good=1
 rm -f "$scratch/run/eval.json"
@@ -68,7 +75,7 @@ done
 for key in top1 drop soft_drop; do
     [ "$(value "$scratch/run/eval.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
 done
-[ $good = 1 ] && echo "ok 5 - suites add up" || { sed 's/^/# /' "$scratch/run/eval.json"; echo "not ok 5 - suites add up"; }
+verdict '5 - suites add up' "$scratch/run/eval.json"
 first=$(readlink "$scratch/run/checkpoints/best.h5")
 other=$(cd "$scratch/run/checkpoints" && for file in step-*.h5; do [ "$file" = "$first" ] || echo "$file"; done | head -n 1)
 if "$excon" eval "$scratch/run/checkpoints/$other" --suite accuracy >"$scratch/log" 2>&1 &&
@@ -88,10 +95,10 @@ for key in count top1 nll drop soft_drop; do
     [ "$(value "$scratch/alone.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
 done
 [ "$(ls "$scratch/alone")" = model.h5 ] || good=0
-[ $good = 1 ] && echo "ok 7 - a bare checkpoint" || { sed 's/^/# /' "$scratch/log"; echo "not ok 7 - a bare checkpoint"; }
+verdict '7 - a bare checkpoint' "$scratch/log"
 good=1
 "$excon" eval "$scratch/alone/model.h5" >/dev/null 2>"$scratch/log"
 [ $? = 64 ] && grep -q 'give --data DIR' "$scratch/log" || good=0
 "$excon" eval "$scratch/absent" >/dev/null 2>"$scratch/log"
 [ $? = 66 ] && grep -q 'neither a checkpoint nor a run folder' "$scratch/log" || good=0
-[ $good = 1 ] && echo "ok 8 - what it cannot evaluate" || { sed 's/^/# /' "$scratch/log"; echo "not ok 8 - what it cannot evaluate"; }
+verdict '8 - what it cannot evaluate' "$scratch/log"
