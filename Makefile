@@ -138,7 +138,7 @@ NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test soak test-simt test-binaries ptxas-report bundle bundle-check bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -148,6 +148,7 @@ help:
 	@echo 'make demo       install what is missing, build, train on a small dataset with two ranks, evaluate, report'
 	@echo 'make test       build and run every test; ends in counted results (TEST=loader: only those named so)'
 	@echo 'make test-simt  the CUDA backend alone, compiled for the CPU (no GPU, no CUDA needed)'
+	@echo 'make soak       the programs of tests/soak, which run longer than a test may; each says what variable limits it'
 	@echo 'make check      layout, shell scripts, the rooms include only what they may, and a build with all warnings'
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
 	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
@@ -169,6 +170,10 @@ test-binaries: all $(TEST_BIN) $(SIMT_LIB)
 
 test: test-binaries
 	@BUILD='$(BUILD)' MPIRUN='$(MPIRUN)' PYTHON='$(PYTHON)' tests/run.sh $(TEST)
+
+soak: test-binaries
+	@failed=0; for program in tests/soak/*.sh; do \
+	  echo "$$program"; BUILD='$(BUILD)' MPIRUN='$(MPIRUN)' PYTHON='$(PYTHON)' $$program || failed=1; done; exit $$failed
 
 test-simt: all $(TEST_BIN) $(SIMT_LIB)
 	@BUILD='$(BUILD)' MPIRUN='$(MPIRUN)' PYTHON='$(PYTHON)' tests/run.sh simt/

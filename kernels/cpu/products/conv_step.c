@@ -4,15 +4,19 @@
 #include <stdlib.h>
 
 #include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/products/pixels.h"
 
 /* Handles of memories are set per call. */
 struct ConvStep {
     ConvPass pass;
+    ConvGeometry geometry; /* as asked for; oneDNN's own has no stride where pixels are gathered */
+    DType type;
+    int64_t N;
     dnnl_primitive_t conv, reorder;
     dnnl_memory_t image, weights, output;  /* x or dx; w or dw, packed; y or dy */
     dnnl_memory_t user_weights, bias;      /* KRRC; bias only in forward */
     dnnl_memory_t conv_temp, reorder_temp; /* oneDNN's scratchpads */
-    size_t packed_bytes, temp_bytes;
+    size_t packed_bytes, temp_bytes, pixel_bytes;
 };
 
 /* The layouts of a convolution, owned. */
@@ -160,6 +164,18 @@ static dnnl_status_t fill_step(ConvStep *step, const ConvShapes *shapes, const_d
     return status;
 }
 
+/* What oneDNN computes: on gathered pixels, a convolution without stride. */
+static ConvGeometry unstrided(const ConvGeometry *g) {
+    if (!pixels_strided(g))
+        return *g;
+    return (ConvGeometry){.H = conv_out(g->H, g->R, g->stride, g->pad),
+                          .W = conv_out(g->W, g->R, g->stride, g->pad),
+                          .C = g->C,
+                          .K = g->K,
+                          .R = 1,
+                          .stride = 1};
+}
+
 void conv_step_free(ConvStep *step) {
     if (!step)
         return;
@@ -183,8 +199,11 @@ Status conv_step_make(Device *device, const ConvGeometry *geometry, DType type, 
     cpu_use_threads(device);
     ConvStep *step = calloc(1, sizeof *step);
     if (step) {
-        step->pass = pass;
-        status = conv_desc(g, type, pass, epilogue, N, engine, &shapes, &desc);
+        const ConvGeometry inner = unstrided(g);
+        *step = (ConvStep){.pass = pass, .geometry = *g, .type = type, .N = N};
+        if (pixels_strided(g))
+            step->pixel_bytes = (size_t)(N * inner.H * inner.W * inner.C) * dtype_size(type);
+        status = conv_desc(&inner, type, pass, epilogue, N, engine, &shapes, &desc);
     }
     if (step && status == dnnl_success)
         status = fill_step(step, &shapes, desc, engine);
@@ -227,19 +246,22 @@ static void reorder_weights(Device *device, const ConvStep *step, dnnl_memory_t 
 }
 
 void conv_step_run(Device *device, const ConvStep *step, const ConvCall *call) {
-    enum { PACKED, TEMP, PARTS };
+    enum { PACKED, TEMP, PIXELS, PARTS };
     void *parts[PARTS];
-    const size_t bytes[PARTS] = {[PACKED] = step->packed_bytes, [TEMP] = step->temp_bytes};
+    const size_t bytes[PARTS] = {
+        [PACKED] = step->packed_bytes, [TEMP] = step->temp_bytes, [PIXELS] = step->pixel_bytes};
     cpu_scratch_parts(device, PARTS, bytes, parts);
     bind(step->conv_temp, parts[TEMP]);
     if (step->reorder)
         bind(step->reorder_temp, parts[TEMP]);
-    bind(step->image, call->image);
+    bind(step->image, step->pixel_bytes ? parts[PIXELS] : call->image);
     bind(step->output, call->output);
     bind(step->user_weights, call->weights);
     bind(step->weights, step->reorder ? parts[PACKED] : call->weights);
     if (call->bias)
         bind(step->bias, call->bias);
+    if (step->pixel_bytes && step->pass != PASS_BACKWARD_DATA)
+        pixels_gather(device, &step->geometry, step->type, step->N, call->image, parts[PIXELS]);
     if (step->reorder && step->pass != PASS_BACKWARD_WEIGHT)
         reorder_weights(device, step, step->user_weights, step->weights);
     static const int arguments[3][3] = {
@@ -256,4 +278,6 @@ void conv_step_run(Device *device, const ConvStep *step, const ConvCall *call) {
     execute(device, step->conv, args, call->bias ? 5 : 4);
     if (step->pass == PASS_BACKWARD_WEIGHT)
         reorder_weights(device, step, step->weights, step->user_weights);
+    if (step->pixel_bytes && step->pass == PASS_BACKWARD_DATA)
+        pixels_scatter(device, &step->geometry, step->type, step->N, parts[PIXELS], (void *)(uintptr_t)call->image);
 }
