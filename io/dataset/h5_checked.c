@@ -30,14 +30,25 @@ int h5_has(hid_t parent, const char *name) {
     return H5Lexists(parent, name, H5P_DEFAULT) > 0;
 }
 
+/* The type of object `name`, H5O_TYPE_UNKNOWN when it cannot be told. HDF5 1.12 changed the call and its structure. */
+static H5O_type_t object_type(hid_t parent, const char *name) {
+#if H5_VERSION_GE(1, 12, 0)
+    H5O_info2_t object;
+    const herr_t got = H5Oget_info_by_name3(parent, name, &object, H5O_INFO_BASIC, H5P_DEFAULT);
+#else
+    H5O_info_t object;
+    const herr_t got = H5Oget_info_by_name2(parent, name, &object, H5O_INFO_BASIC, H5P_DEFAULT);
+#endif
+    return got < 0 ? H5O_TYPE_UNKNOWN : object.type;
+}
+
 static Status check_link(hid_t parent, const char *path, const char *name, H5O_type_t wanted, Error *err) {
     H5L_info_t link;
-    H5O_info_t object;
     if (!h5_has(parent, name))
         return error_set(err, STATUS_DATA, "%s: /%s is missing", path, name);
     if (H5Lget_info(parent, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD)
         return error_set(err, STATUS_DATA, "%s: /%s is a soft or external link, which is refused", path, name);
-    if (H5Oget_info_by_name2(parent, name, &object, H5O_INFO_BASIC, H5P_DEFAULT) < 0 || object.type != wanted)
+    if (object_type(parent, name) != wanted)
         return error_set(err, STATUS_DATA, "%s: /%s is damaged or not a %s", path, name,
                          wanted == H5O_TYPE_GROUP ? "group" : "dataset");
     return STATUS_OK;

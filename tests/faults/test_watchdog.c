@@ -58,7 +58,7 @@ static int rank_main(const char *scene, const char *folder, double seconds) {
     Error err = {.code = STATUS_OK};
     if (comm_init(&comm, &err) != STATUS_OK || watchdog_start(&comm, folder, -1, seconds, &err) != STATUS_OK) {
         fprintf(stderr, "%s\n", err.message);
-        return err.code;
+        return (int)err.code;
     }
     play(&comm, scene, folder);
     comm_finalize(&comm);

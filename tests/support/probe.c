@@ -289,7 +289,15 @@ static double allowed_for(const Comparison *comparison, const char *name, const 
     return strcmp(name, "loss") == 0 ? comparison->tolerance->loss : comparison->tolerance->other;
 }
 
-static herr_t compare_object(hid_t root, const char *name, const H5O_info_t *info, void *context) {
+#if H5_VERSION_GE(1, 12, 0)
+typedef H5O_info2_t ObjectInfo;
+#define VISIT_OBJECTS H5Ovisit3
+#else
+typedef H5O_info_t ObjectInfo;
+#define VISIT_OBJECTS H5Ovisit2
+#endif
+
+static herr_t compare_object(hid_t root, const char *name, const ObjectInfo *info, void *context) {
     Comparison *comparison = context;
     if (info->type != H5O_TYPE_DATASET)
         return 0;
@@ -323,7 +331,7 @@ int probe_compare(const char *what, const char *want_file, const char *want_grou
     if (group < 0 || got < 0) {
         printf("%s: cannot open %s\n", what, group < 0 ? want_file : got_file);
         comparison.faults++;
-    } else if (H5Ovisit2(group, H5_INDEX_NAME, H5_ITER_INC, compare_object, &comparison, H5O_INFO_BASIC) < 0 ||
+    } else if (VISIT_OBJECTS(group, H5_INDEX_NAME, H5_ITER_INC, compare_object, &comparison, H5O_INFO_BASIC) < 0 ||
                comparison.compared == 0) {
         printf("%s: nothing to compare in %s\n", what, want_file);
         comparison.faults++;

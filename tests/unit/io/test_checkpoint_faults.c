@@ -23,7 +23,7 @@ static int child_save(const char *dir, const char *step) {
     if (status != STATUS_OK)
         printf("%s\n", err.message);
     fflush(stdout);
-    _exit(status);
+    _exit((int)status);
 }
 
 /* ---- faults ---- */

@@ -43,7 +43,7 @@ static int child_write(const char *path, const char *first) {
     Status status = files_write_atomic(path, text, sizeof text, 1, &err);
     if (status != STATUS_OK)
         printf("%s\n", err.message);
-    return status;
+    return (int)status;
 }
 
 /* ---- atomic writes ---- */

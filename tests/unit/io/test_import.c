@@ -242,7 +242,7 @@ static void test_killed_import_resumes(void **state) {
     for (int i = 1; i <= 8; i++) {
         const pid_t child = fork();
         if (child == 0)
-            _exit(import_synthetic(f->dst, &synthetic, &options, NULL));
+            _exit((int)import_synthetic(f->dst, &synthetic, &options, NULL));
         usleep((useconds_t)(4000 * i));
         kill(child, SIGKILL);
         int status;
