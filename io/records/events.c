@@ -3,7 +3,10 @@
  *
  * TFRecord: u64 length | u32 masked crc32c(length) | bytes | u32 masked crc32c(bytes), little-endian. The bytes are a
  * protobuf Event {1: double wall_time, 2: int64 step, 3: string file_version, 5: Summary, 7: SessionLog}, with
- * Summary {1: Value}, Value {1: string tag, 2: float simple_value} and SessionLog {1: enum status}. */
+ * Summary {1: Value}, Value {1: string tag, 2: float simple_value, 4: Image, 8: TensorProto, 9: SummaryMetadata},
+ * SessionLog {1: enum status}, Image {1: height, 2: width, 3: colorspace, 4: bytes encoded_image_string},
+ * TensorProto {1: enum dtype, 2: TensorShapeProto, 8: repeated bytes string_val} and
+ * SummaryMetadata {1: PluginData {1: string plugin_name}}. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -97,15 +100,20 @@ static uint32_t masked_crc(const void *data, size_t size) {
     return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
 }
 
+static void fail(Events *events, Status status, const Error *why) {
+    if (events->failed != STATUS_OK)
+        return;
+    events->failed = status;
+    events->error = *why;
+}
+
 static void write_out(Events *events) {
     if (events->used == 0)
         return;
     Error err = {.code = STATUS_OK};
     Status status = append_whole(events->fd, events->path, events->buffer, events->used, &events->end, &err);
-    if (status != STATUS_OK && events->failed == STATUS_OK) {
-        events->failed = status;
-        events->error = err;
-    }
+    if (status != STATUS_OK)
+        fail(events, status, &err);
     events->used = 0;
 }
 
@@ -182,6 +190,87 @@ void events_scalar(Events *events, const char *tag, int64_t step, float value) {
     Message m = event_at(step);
     add_bytes(&m, 5, summary.bytes, summary.size);
     add_record(events, &m);
+}
+
+/* Message around a large field: `before`, then field `number` with the `size` bytes at `inner`, which are freed. NULL
+ * when memory has run out, here or before. */
+static unsigned char *wrap(const Message *before, unsigned number, unsigned char *inner, size_t *size) {
+    Message key = {.size = 0};
+    add_key(&key, number, WIRE_BYTES);
+    add_varint(&key, *size);
+    const size_t total = before->size + key.size + *size;
+    unsigned char *outer = inner ? malloc(total) : NULL;
+    if (outer) {
+        memcpy(outer, before->bytes, before->size);
+        memcpy(outer + before->size, key.bytes, key.size);
+        memcpy(outer + before->size + key.size, inner, *size);
+        *size = total;
+    }
+    free(inner);
+    return outer;
+}
+
+static unsigned char *copy_of(const void *data, size_t size) {
+    unsigned char *copy = malloc(size ? size : 1);
+    return copy ? memcpy(copy, data, size) : NULL;
+}
+
+/* A record too large for the buffer: Value { before, field `number`: inner }, which are freed, in a Summary. */
+static void add_large(Events *events, const Message *before, unsigned number, unsigned char *inner, size_t size,
+                      int64_t step) {
+    const Message nothing = {.size = 0}, event = event_at(step);
+    unsigned char frame[12], sum[4];
+    Error err = {.code = STATUS_OK};
+    unsigned char *bytes = wrap(before, number, inner, &size);
+    bytes = wrap(&nothing, 1, bytes, &size);
+    bytes = wrap(&event, 5, bytes, &size);
+    unsigned char *record = bytes ? malloc(size + FRAME_BYTES) : NULL;
+    write_out(events);
+    if (!record) {
+        error_set(&err, STATUS_SYSTEM, "no memory for a record of %s", events->path);
+        fail(events, STATUS_SYSTEM, &err);
+    } else {
+        put_fixed(frame, size, 8);
+        put_fixed(frame + 8, masked_crc(frame, 8), 4);
+        put_fixed(sum, masked_crc(bytes, size), 4);
+        memcpy(record, frame, 12);
+        memcpy(record + 12, bytes, size);
+        memcpy(record + 12 + size, sum, 4);
+        Status status = append_whole(events->fd, events->path, record, size + FRAME_BYTES, &events->end, &err);
+        if (status != STATUS_OK)
+            fail(events, status, &err);
+    }
+    free(bytes);
+    free(record);
+}
+
+void events_image(Events *events, const char *tag, int64_t step, int height, int width, const void *file, size_t size) {
+    enum { RGB = 3 };
+    Message value = {.size = 0}, image = {.size = 0};
+    const int fields[] = {height, width, RGB};
+    for (unsigned f = 0; f < 3; f++) {
+        add_key(&image, f + 1, WIRE_VARINT);
+        add_varint(&image, (uint64_t)fields[f]);
+    }
+    add_bytes(&value, 1, tag, strnlen(tag, TAG_LIMIT));
+    unsigned char *body = wrap(&image, 4, copy_of(file, size), &size);
+    add_large(events, &value, 4, body, size, step);
+}
+
+void events_text(Events *events, const char *tag, int64_t step, const char *text) {
+    enum { DT_STRING = 7 };
+    static const unsigned char shape[] = {2 << 3 | WIRE_BYTES, 2, 1 << 3 | WIRE_VARINT, 1}; /* {2: Dim {1: size 1}} */
+    Message value = {.size = 0}, tensor = {.size = 0}, plugin = {.size = 0}, metadata = {.size = 0};
+    size_t size = strlen(text);
+    add_key(&tensor, 1, WIRE_VARINT);
+    add_varint(&tensor, DT_STRING);
+    add_bytes(&tensor, 2, shape, sizeof shape);
+    add_bytes(&plugin, 1, "text", 4);
+    add_bytes(&metadata, 1, plugin.bytes, plugin.size);
+    add_bytes(&value, 1, tag, strnlen(tag, TAG_LIMIT));
+    add_bytes(&value, 9, metadata.bytes, metadata.size);
+    unsigned char *body = wrap(&tensor, 8, copy_of(text, size), &size);
+    add_large(events, &value, 8, body, size, step);
 }
 
 Status events_flush(Events *events, Error *err) {

@@ -49,6 +49,10 @@ Status events_open(Events **out, const char *dir, Error *err);
 void events_restart(Events *events, int64_t step);
 /* Buffers one value; tags are cut at 256 bytes. */
 void events_scalar(Events *events, const char *tag, int64_t step, float value);
+/* A text that TensorBoard shows as Markdown, and an encoded picture (JPEG or PNG file) of these sides. Written at once,
+ * behind what is buffered. */
+void events_text(Events *events, const char *tag, int64_t step, const char *text);
+void events_image(Events *events, const char *tag, int64_t step, int height, int width, const void *file, size_t size);
 /* Hands what is buffered to the kernel; reports the first failure since the last flush. Lost records stay lost. */
 Status events_flush(Events *events, Error *err);
 void events_close(Events *events);

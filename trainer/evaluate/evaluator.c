@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct Sums {
     double count, top1, top5, nll;
@@ -140,6 +141,24 @@ static void add_faithfulness(Evaluator *e, int64_t rows, int64_t global_rows, in
     }
 }
 
+/* Images spread over the batch, explained once more: no collective stands in a pass with running statistics, so this
+ * rank may do it alone. */
+static void fill_sheet(Evaluator *e, const Batch *batch) {
+    const Model *m = e->model;
+    const Ops *ops = m->device->ops;
+    Explainer *x = &e->explainer;
+    const int64_t n = batch->rows < SHEET_ROWS ? batch->rows : SHEET_ROWS;
+    const size_t px = (size_t)m->shape.size * (size_t)m->shape.size, bytes = px * 3 * dtype_size(m->dtype);
+    e->sheet->rows = (int)n;
+    for (int64_t i = 0; i < n; i++) {
+        const size_t from = (size_t)(i * batch->rows / n);
+        ops->copy(m->device, (char *)x->masked + (size_t)i * bytes, (const char *)e->images + from * bytes, bytes);
+        memcpy(e->sheet->images + (size_t)i * px * 3, batch->images + from * px * 3, px * 3);
+    }
+    explain_saliency(x, x->masked, e->labels, n, n);
+    ops->copy_out(m->device, e->sheet->maps, x->up, sizeof(float) * (size_t)n * px);
+}
+
 static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *sums, Error *err) {
     const Ops *ops = e->model->device->ops;
     for (;;) {
@@ -158,6 +177,8 @@ static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *su
         add_accuracy(e, rows, sums);
         if (reductions)
             add_faithfulness(e, rows, batch.global_rows, reductions, sums);
+        if (e->sheet && e->comm->rank == 0 && batch.global_first == 0 && rows > 0)
+            fill_sheet(e, &batch);
         feed_done(&e->feed, loader, &batch); /* the sums came from the device, so its labels have been read */
     }
 }

@@ -3,6 +3,7 @@
 #define EXCON_TRAINER_EVALUATOR_H
 
 #include "io/loader/loader.h"
+#include "trainer/evaluate/sheet.h"
 #include "trainer/method/explain.h"
 #include "trainer/run/feed.h"
 
@@ -45,6 +46,7 @@ typedef struct Evaluator {
     float *host_f; /* [max_rows] each, host */
     float *host_g;
     int32_t *host_i;
+    Sheet *sheet; /* borrowed, may be NULL: rank 0 fills it from the first batch */
 } Evaluator;
 
 /* Pixels kept by drop and increase: int(0.15 * H * W): the published code's share. */

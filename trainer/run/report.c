@@ -140,17 +140,6 @@ static void record_step(Trainer *t) {
     json_end_object(&json);
     write_metrics(t, &json);
     json_free(&json);
-    if (!t->events)
-        return;
-    if (t->at.phase == RUN_ENCODER)
-        events_scalar(t->events, "train/loss", t->at.step, (float)ratio(i->loss, (double)i->loss_steps));
-    if (!isnan(i->classifier_loss))
-        events_scalar(t->events, "train/classifier_loss", t->at.step,
-                      (float)ratio(i->classifier_loss, (double)i->loss_steps));
-    if (i->masked > 0)
-        events_scalar(t->events, "train/accept_rate", t->at.step, (float)ratio((double)i->accepted, (double)i->masked));
-    events_scalar(t->events, "train/lr", t->at.step, (float)t->last_lr);
-    events_scalar(t->events, "train/images_per_s", t->at.step, (float)ratio((double)i->images, i->seconds));
 }
 
 /* `counts`: this step's losses enter the means. */
@@ -197,6 +186,7 @@ void trainer_report_step(Trainer *t, const StepReport *report) {
     if (t->runtime.comm.rank == 0) {
         print_progress(t);
         record_step(t);
+        trainer_board_step(t);
         trainer_report_status(t, "training");
     }
     t->interval = (Tally){0};
@@ -265,13 +255,7 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
         write_metrics(t, &json);
         json_free(&json);
         print_epoch(t, epoch, selection);
-        Error err = {.code = STATUS_OK};
-        if (t->events) {
-            if (selection)
-                events_scalar(t->events, "select/top1", t->at.step, (float)selection->top1);
-            if (events_flush(t->events, &err) != STATUS_OK)
-                trainer_lost(t, &err);
-        }
+        trainer_board_epoch(t, selection_name(t), selection, &t->sheet);
     }
     t->epoch = (Tally){0};
 }

@@ -62,7 +62,11 @@ static Status open_model(Trainer *t, Error *err) {
     t->model.bn_momentum = (float)c->bn.momentum;
     const float *mean = t->dataset.mean, *std = t->dataset.std;
     RETURN_IF(step_init(&t->step, c, &t->model, c->train.batch, mean, std, err));
-    return evaluator_init(&t->evaluator, c, &t->model, mean, std, err);
+    RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, mean, std, err));
+    if (t->runtime.comm.rank != 0)
+        return STATUS_OK;
+    t->evaluator.sheet = &t->sheet;
+    return sheet_init(&t->sheet, t->dataset.height, err);
 }
 
 /* Folder, lock and log files; rank 0 first, so that a second run on the folder stops before anyone writes. */
@@ -123,15 +127,11 @@ static Status open_metrics(Trainer *t, Error *err) {
 }
 
 static Status open_records(Trainer *t, Error *err) {
-    char path[1200];
     Status status = STATUS_OK;
     if (t->runtime.comm.rank == 0) {
         status = open_metrics(t, err);
-        snprintf(path, sizeof path, "%s/events", t->config.run.dir);
         if (status == STATUS_OK)
-            status = events_open(&t->events, path, err);
-        if (status == STATUS_OK && t->resumed_from >= 0)
-            events_restart(t->events, t->at.step + 1);
+            status = trainer_board_open(t, err);
     }
     return comm_agree(&t->runtime.comm, status, err);
 }
@@ -194,6 +194,7 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     if (t->loader)
         loader_close(t->loader);
     evaluator_free(&t->evaluator);
+    sheet_free(&t->sheet);
     feed_free(&t->feed);
     resident_free(&t->resident);
     step_free(&t->step);

@@ -48,7 +48,8 @@ typedef struct Trainer {
     int lock;
     Metrics *metrics;
     Events *events;
-    Error lost; /* the first record (metrics, events, status) that could not be written; its code is 0: none */
+    Sheet sheet; /* of the last evaluation */
+    Error lost;  /* the first record (metrics, events, status) that could not be written; its code is 0: none */
     /* every rank */
     FILE *log; /* logs/rank-NNNN.log */
 } Trainer;
@@ -68,6 +69,12 @@ Status trainer_restore(Trainer *t, int *found, Error *err);
 Status trainer_save(Trainer *t, int is_best, Error *err);
 /* banner.c */
 void trainer_banner(Trainer *t);
+/* tensorboard.c, on rank 0: opens the event file (after a resume the steps beyond the position are void) and writes the
+ * configuration; what record_step and the epoch's record say; `split` names what `selection` (NULL: not evaluated) and
+ * `sheet` are of. */
+Status trainer_board_open(Trainer *t, Error *err);
+void trainer_board_step(Trainer *t);
+void trainer_board_epoch(Trainer *t, const char *split, const EvalResult *selection, const Sheet *sheet);
 /* report.c */
 void trainer_log(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A record could not be written: said at once, and the run ends with STATUS_IO if nothing worse happens. Rank 0. */
