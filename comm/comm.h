@@ -114,6 +114,13 @@ int comm_launched_rank(void);
  * launcher of several ranks, and once MPI has been initialised. */
 Status comm_agree_early(Status mine, Error *err);
 
+/* The same for ranks that have waited a long time for the others: they sleep instead of keeping a processor busy. Not
+ * under a watchdog. */
+Status comm_agree_asleep(Comm *comm, Status mine, Error *err);
+
+/* 1 when a launcher started this process as one of several, or may have: for programs that else need no MPI. */
+int comm_launched(void);
+
 /* "MPI 3.1, Open MPI v4.1.4": header and library, for the banner. */
 void comm_versions(char *out, size_t size);
 

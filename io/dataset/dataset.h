@@ -26,6 +26,8 @@ typedef struct ShardInfo {
     int64_t rows;
     int32_t chunk_rows; /* rows per HDF5 chunk of /images */
     char sha256[65];
+    char source[65]; /* SHA-256 over those of the pictures it was made of, in row order; empty: the plan says it, or an
+                        older import did not record it */
 } ShardInfo;
 
 typedef struct Dataset {

@@ -15,6 +15,20 @@ void index_shard_name(Split split, int number, char file[64]) {
     snprintf(file, 64, "%s-%04d.h5", split_name(split), number);
 }
 
+/* Nothing when no shard has a record of its pictures. */
+static int put_sources(hid_t group, const Dataset *dataset, Split split) {
+    const int64_t n = dataset->shard_count[split];
+    char *sources = calloc((size_t)n + 1, HASH_BYTES);
+    int known = 0;
+    for (int64_t s = 0; sources && s < n; s++) {
+        memcpy(sources + (size_t)s * HASH_BYTES, dataset->shards[split][s].source, HASH_BYTES);
+        known |= dataset->shards[split][s].source[0];
+    }
+    const int failed = !sources || (known && h5_put_strings(group, "source", n, HASH_BYTES, sources));
+    free(sources);
+    return failed;
+}
+
 static int put_split(hid_t file, const Dataset *dataset, Split split) {
     const int shards = dataset->shard_count[split];
     int64_t *numbers = calloc((size_t)shards * 2 + 1, sizeof *numbers);
@@ -30,7 +44,7 @@ static int put_split(hid_t file, const Dataset *dataset, Split split) {
     failed = failed || h5_put_int(group, "count", dataset->count[split]) || h5_put_int(group, "shards", n) ||
              h5_put_dataset(group, "rows", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &n, n, numbers) ||
              h5_put_dataset(group, "chunk_rows", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &n, n, numbers + shards) ||
-             h5_put_strings(group, "sha256", n, HASH_BYTES, hashes);
+             h5_put_strings(group, "sha256", n, HASH_BYTES, hashes) || put_sources(group, dataset, split);
     if (group >= 0)
         H5Gclose(group);
     free(numbers);
@@ -88,6 +102,19 @@ static Status read_class_names(hid_t file, const char *path, Dataset *dataset, E
     return status;
 }
 
+static Status read_sources(hid_t group, const char *path, Dataset *dataset, Split split, Error *err) {
+    const int64_t n = dataset->shard_count[split];
+    if (!h5_has(group, "source"))
+        return STATUS_OK;
+    char *sources = calloc((size_t)n + 1, HASH_BYTES + 1);
+    Status status = sources ? h5_read_strings(group, path, "source", n, HASH_BYTES + 1, sources, err)
+                            : error_set(err, STATUS_SYSTEM, "%s: out of memory for %lld shards", path, (long long)n);
+    for (int64_t s = 0; status == STATUS_OK && s < n; s++)
+        snprintf(dataset->shards[split][s].source, HASH_BYTES, "%s", sources + (size_t)s * (HASH_BYTES + 1));
+    free(sources);
+    return status;
+}
+
 /* Row counts, chunk lengths and hashes of one split, added up against its count. */
 static Status read_shard_table(hid_t group, const char *path, Dataset *dataset, Split split, Error *err) {
     const int n = dataset->shard_count[split];
@@ -135,6 +162,8 @@ static Status read_split(hid_t file, const char *path, Dataset *dataset, Split s
     dataset->shard_count[split] = (int)shards;
     if (status == STATUS_OK)
         status = read_shard_table(group, path, dataset, split, err);
+    if (status == STATUS_OK)
+        status = read_sources(group, path, dataset, split, err);
     H5Gclose(group);
     return status;
 }

@@ -2,7 +2,8 @@
  *
  * Root attributes: schema, kind, classes, height, width, has_boxes, has_masks, mean [3], std [3], plan. Dataset
  * /class_names. Per split a group /train, /val with attribute count and datasets rows, chunk_rows (i64) and sha256
- * (strings), one entry per shard; file names follow from split and number, so an index cannot point elsewhere. */
+ * (strings), one entry per shard; file names follow from split and number, so an index cannot point elsewhere. Optional
+ * dataset source (strings): what each shard's pictures were, see ShardInfo. */
 #ifndef EXCON_IO_INDEX_H
 #define EXCON_IO_INDEX_H
 

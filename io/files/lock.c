@@ -82,14 +82,14 @@ static Status locked_by(const char *path, int fd, Error *err) {
     Holder holder;
     if (!holder_read(fd, &holder))
         return error_set(err, STATUS_CANNOT_CREATE,
-                         "%s is held by another process: wait for it, or choose another run.dir", path);
+                         "%s is held by another process: wait for it, or choose another folder", path);
     char since[32] = "unknown time";
     struct tm utc;
     time_t seconds = (time_t)holder.since;
     if (gmtime_r(&seconds, &utc))
         strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S UTC", &utc);
     return error_set(err, STATUS_CANNOT_CREATE,
-                     "%s is held by process %ld on %s since %s: wait for it, stop it, or choose another run.dir", path,
+                     "%s is held by process %ld on %s since %s: wait for it, stop it, or choose another folder", path,
                      holder.pid, holder.host, since);
 }
 
@@ -145,7 +145,7 @@ Status files_lock(const char *path, int *fd, Error *err) {
         *fd = file;
         return STATUS_OK;
     }
-    return error_set(err, STATUS_CANNOT_CREATE, "%s keeps being replaced by other runs: choose another run.dir", path);
+    return error_set(err, STATUS_CANNOT_CREATE, "%s keeps being replaced by other runs: choose another folder", path);
 }
 
 void files_unlock(const char *path, int fd) {

@@ -33,6 +33,10 @@ static Status read_names(Cifar *cifar, const char *src, int classes, Error *err)
     }
     if (cifar->name_count < 1 || cifar->name_count > 256)
         return error_set(err, STATUS_DATA, "%s: lists %d classes", path, cifar->name_count);
+    for (int c = 1; c < cifar->name_count; c++)
+        for (int other = 0; other < c; other++)
+            if (strcmp(cifar->names[c], cifar->names[other]) == 0)
+                return error_set(err, STATUS_DATA, "%s: %s is listed twice", path, cifar->names[c]);
     if (classes < 0 || classes > cifar->name_count)
         return error_set(err, STATUS_USAGE, "%d classes asked for; %s lists %d", classes, path, cifar->name_count);
     cifar->classes = classes > 0 ? classes : cifar->name_count;
@@ -40,7 +44,7 @@ static Status read_names(Cifar *cifar, const char *src, int classes, Error *err)
 }
 
 static Status read_records(Cifar *cifar, Split split, const char *src, Error *err) {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], seen[256] = {0};
     size_t size;
     snprintf(path, sizeof path, "%s/%s", src, split == SPLIT_TRAIN ? "train.bin" : "test.bin");
     RETURN_IF(files_read(path, FILE_LIMIT, &cifar->data[split], &size, err));
@@ -60,7 +64,13 @@ static Status read_records(Cifar *cifar, Split split, const char *src, Error *er
                              (long long)i, label, cifar->name_count);
         if (label < cifar->classes)
             cifar->records[split][cifar->count[split]++] = i * RECORD;
+        seen[label] = 1;
     }
+    for (int c = 0; split == SPLIT_TRAIN && c < cifar->name_count; c++)
+        if (!seen[c])
+            return error_set(err, STATUS_DATA,
+                             "%s: holds no record of class %d, which fine_label_names.txt calls %.60s", path, c,
+                             cifar->names[c]);
     return STATUS_OK;
 }
 

@@ -1,7 +1,6 @@
 /* The shared part of every import. See import_job.h. */
 #include "io/import/import_job.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +11,10 @@
 #include "io/dataset/shard.h"
 #include "io/files/files.h"
 #include "io/loader/order.h"
+#include "kernels/base/processors.h"
 
 enum { DEFAULT_SHARD_ROWS = 8192, DEFAULT_CHUNK_ROWS = 64, SHARD_BYTES = 128 << 20, PARTIAL_LIMIT = 4 << 20 };
+enum { HASH_BYTES = 65, STRIDE = 1024 };
 static const uint64_t STORAGE_SEED = 20211129;
 
 typedef struct Job {
@@ -28,6 +29,7 @@ typedef struct Job {
     uint8_t *images, *masks;
     int16_t *boxes;
     int32_t *labels;
+    char (*digests)[HASH_BYTES]; /* of the pictures of the shard in hand, when the source has digests */
 } Job;
 
 static double now(void) {
@@ -112,7 +114,15 @@ static Status allocate_rows(Job *job, Error *err) {
     return STATUS_OK;
 }
 
+static Status allocate_digests(Job *job, Error *err) {
+    if (!job->source->has_digests || job->digests)
+        return STATUS_OK;
+    job->digests = malloc((size_t)job->shard_rows * sizeof *job->digests);
+    return job->digests ? STATUS_OK : error_set(err, STATUS_SYSTEM, "out of memory for the pictures' checksums");
+}
+
 static void free_job(Job *job) {
+    free(job->digests);
     free(job->images);
     free(job->labels);
     free(job->boxes);
@@ -144,29 +154,34 @@ static Status read_partial(Job *job, Error *err) {
 
 /* 1 when the list has this shard and the file still has the listed hash. */
 static int shard_is_finished(const Job *job, ShardInfo *info) {
-    char path[1100], hash[65], line[160];
+    char path[1100], hash[HASH_BYTES], line[160], source[HASH_BYTES] = "";
     if (job->finished_size == 0)
         return 0;
     snprintf(path, sizeof path, "%s/%s", job->dataset.dir, info->file);
     if (!files_exists(path) || sha256_of_file(path, hash, NULL) != STATUS_OK)
         return 0;
-    snprintf(line, sizeof line, "\n%s %s\n", info->file, hash);
-    if (!strstr(job->finished, line))
+    snprintf(line, sizeof line, "\n%s %s", info->file, hash);
+    const char *found = strstr(job->finished, line);
+    if (!found)
         return 0;
+    if (found[strlen(line)] == ' ')
+        snprintf(source, sizeof source, "%.*s", (int)strcspn(found + strlen(line) + 1, "\n"), found + strlen(line) + 1);
     memcpy(info->sha256, hash, sizeof info->sha256);
+    memcpy(info->source, source, sizeof info->source);
     return 1;
 }
 
 static Status add_to_partial(Job *job, const ShardInfo *info, Error *err) {
     char path[1100];
-    size_t size = job->finished_size, room = size + 256;
+    size_t size = job->finished_size, room = size + 320;
     char *text = realloc(job->finished, room);
     if (!text)
         return error_set(err, STATUS_SYSTEM, "out of memory");
     job->finished = text;
     if (size == 0)
         size = (size_t)snprintf(text, room, "%s\n", job->dataset.plan);
-    size += (size_t)snprintf(text + size, room - size, "%s %s\n", info->file, info->sha256);
+    size += (size_t)snprintf(text + size, room - size, "%s %s%s%s\n", info->file, info->sha256,
+                             info->source[0] ? " " : "", info->source);
     job->finished_size = size;
     partial_path(job, path);
     return files_write_atomic(path, text, size, 0, err);
@@ -174,16 +189,23 @@ static Status add_to_partial(Job *job, const ShardInfo *info, Error *err) {
 
 /* ---- making shards ---- */
 
-/* Samples [begin, end) of the shard, decoded by all threads; the failure with the lowest row is reported. */
-static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t begin, int64_t end, Error *err) {
+/* Samples [begin, end) of the shard, decoded by all threads, or only their digests; the failure with the lowest row is
+ * reported. */
+static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t begin, int64_t end, int only_digests,
+                        Error *err) {
     const int64_t pixels = (int64_t)job->source->height * job->source->width;
     Status status = STATUS_OK;
     int64_t failed_row = end;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(job->threads)
     for (int64_t row = begin; row < end; row++) {
         Error own = {0};
-        ImportSample out = {job->images + row * pixels * 3, job->labels + row, job->boxes ? job->boxes + row * 4 : NULL,
-                            job->masks ? job->masks + row * pixels : NULL};
+        ImportSample out = {.digest = job->digests ? job->digests[row] : NULL};
+        if (!only_digests) {
+            out.image = job->images + row * pixels * 3;
+            out.label = job->labels + row;
+            out.box = job->boxes ? job->boxes + row * 4 : NULL;
+            out.mask = job->masks ? job->masks + row * pixels : NULL;
+        }
         Status result = job->source->sample(job->source->ctx, split, sources[row], &out, &own);
         if (result == STATUS_OK)
             continue;
@@ -198,37 +220,108 @@ static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t b
     return status;
 }
 
+/* The digest of a shard's pictures, from those of its rows. */
+static void join_digests(const Job *job, int64_t rows, char source[HASH_BYTES]) {
+    Sha256 *hash = sha256_new();
+    for (int64_t row = 0; row < rows; row++)
+        sha256_add(hash, job->digests[row], HASH_BYTES);
+    sha256_end(hash, source);
+}
+
+/* Sets *same to 1 when the pictures of the shard still are what `info` says, or follow from the plan. */
+static Status compare_source(Job *job, Split split, const ShardInfo *info, const int64_t *sources, int *same,
+                             Error *err) {
+    char source[HASH_BYTES];
+    *same = 1;
+    if (!job->source->has_digests)
+        return STATUS_OK;
+    RETURN_IF(allocate_digests(job, err));
+    for (int64_t begin = 0; begin < info->rows; begin += STRIDE) {
+        const int64_t end = begin + STRIDE < info->rows ? begin + STRIDE : info->rows;
+        RETURN_IF(make_rows(job, split, sources, begin, end, 1, err));
+        report(job, "check", job->done + end, 0);
+    }
+    join_digests(job, info->rows, source);
+    *same = strcmp(source, info->source) == 0;
+    return STATUS_OK;
+}
+
 static Status make_shard(Job *job, Split split, ShardInfo *info, const int64_t *sources, Error *err) {
-    enum { STRIDE = 1024 };
+    RETURN_IF(allocate_digests(job, err));
     for (int64_t begin = 0; begin < info->rows; begin += STRIDE) {
         int64_t end = begin + STRIDE < info->rows ? begin + STRIDE : info->rows;
-        RETURN_IF(make_rows(job, split, sources, begin, end, err));
+        RETURN_IF(make_rows(job, split, sources, begin, end, 0, err));
         report(job, split_name(split), job->done + end, 0);
     }
+    if (job->digests)
+        join_digests(job, info->rows, info->source);
     ShardRows rows = {job->images, job->labels, job->boxes, job->masks};
     RETURN_IF(shard_write(&job->dataset, split, info, &rows, err));
     job->made += info->rows;
     return add_to_partial(job, info, err);
 }
 
-static Status make_split(Job *job, Split split, Error *err) {
+/* Which sample of the source each row of the split holds. Caller frees. */
+static Status storage_order(const Job *job, Split split, int64_t **sources, Error *err) {
     const int64_t n = job->source->count[split];
-    int64_t *sources = malloc(((size_t)n + 1) * sizeof *sources);
-    if (!sources)
+    *sources = malloc(((size_t)n + 1) * sizeof **sources);
+    if (!*sources)
         return error_set(err, STATUS_SYSTEM, "out of memory for %lld samples", (long long)n);
     for (int64_t i = 0; i < n; i++)
-        sources[i] = i;
+        (*sources)[i] = i;
     PhiloxReader reader = philox_reader(STORAGE_SEED, PHILOX_IMPORT, (uint64_t)split, 0);
-    order_shuffle(&reader, sources, n);
+    order_shuffle(&reader, *sources, n);
+    return STATUS_OK;
+}
+
+static Status make_split(Job *job, Split split, Error *err) {
+    int64_t *sources;
+    RETURN_IF(storage_order(job, split, &sources, err));
     Status status = STATUS_OK;
     for (int s = 0; s < job->dataset.shard_count[split] && status == STATUS_OK; s++) {
         ShardInfo *info = &job->dataset.shards[split][s];
-        if (!shard_is_finished(job, info))
+        int keep = shard_is_finished(job, info);
+        if (keep)
+            status = compare_source(job, split, info, sources + info->first, &keep, err);
+        if (status == STATUS_OK && !keep)
             status = make_shard(job, split, info, sources + info->first, err);
         job->done += info->rows;
     }
     free(sources);
     return status;
+}
+
+/* ---- what DST holds already -------------------------------------------------------------------------------------- */
+
+/* Are the pictures still those that the complete dataset `old` was made of? *known is 0 when it does not say. */
+static Status compare_split(Job *job, const Dataset *old, Split split, int *known, int *same, Error *err) {
+    int64_t *sources;
+    RETURN_IF(storage_order(job, split, &sources, err));
+    Status status = STATUS_OK;
+    for (int s = 0; s < old->shard_count[split] && status == STATUS_OK && *known && *same; s++) {
+        const ShardInfo *info = &old->shards[split][s];
+        *known = info->source[0] != 0 || !job->source->has_digests;
+        if (*known)
+            status = compare_source(job, split, info, sources + info->first, same, err);
+        job->done += info->rows;
+    }
+    free(sources);
+    return status;
+}
+
+/* *complete is 1 when the sound dataset `old` was made of the pictures that are there now. */
+static Status compare_pictures(Job *job, const Dataset *old, int *complete, Error *err) {
+    int known = 1, same = 1;
+    for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++)
+        RETURN_IF(compare_split(job, old, split, &known, &same, err));
+    job->done = 0;
+    *complete = known && same;
+    if (known && !same)
+        return error_set(err, STATUS_CANNOT_CREATE,
+                         "%s: was made from other pictures than the source now has under the same names; import into "
+                         "an empty folder, or delete this one first",
+                         job->dataset.dir);
+    return STATUS_OK;
 }
 
 /* Turns the index of a damaged dataset of the same plan back into a list of finished shards, so that only what is
@@ -244,12 +337,12 @@ static Status reopen(Job *job, const Dataset *old, const char *index_path, Error
     return status;
 }
 
-/* DST may be absent, empty, an unfinished import, or this very dataset (then *complete is 1 when it is sound). */
-static Status check_destination(Job *job, int *complete, Error *err) {
+/* DST may be absent, empty, an unfinished import, or this very dataset: then *complete is 1 when it is sound and its
+ * pictures are unchanged; else, `locked`, it becomes an unfinished import again. */
+static Status check_destination(Job *job, int locked, int *complete, Error *err) {
     char path[1100];
     Dataset old, checked;
     *complete = 0;
-    RETURN_IF(files_make_dirs(job->dataset.dir, err));
     snprintf(path, sizeof path, "%s/index.h5", job->dataset.dir);
     if (!files_exists(path))
         return STATUS_OK;
@@ -263,37 +356,50 @@ static Status check_destination(Job *job, int *complete, Error *err) {
                            "%s: already holds %s; import into an empty folder, or delete this one first",
                            job->dataset.dir, readable ? "another dataset" : "an index.h5 that cannot be read");
     else if (dataset_open(&checked, job->dataset.dir, 1, NULL) == STATUS_OK) {
-        *complete = 1;
+        status = compare_pictures(job, &checked, complete, err);
         dataset_close(&checked);
-    } else
+    }
+    if (status == STATUS_OK && same && !*complete && locked)
         status = reopen(job, &old, path, err);
     dataset_close(&old);
     return status;
 }
 
+static Status make_dataset(Job *job, Error *err) {
+    char path[1100];
+    RETURN_IF(allocate_rows(job, err));
+    RETURN_IF(read_partial(job, err));
+    RETURN_IF(make_split(job, SPLIT_TRAIN, err));
+    RETURN_IF(make_split(job, SPLIT_VAL, err));
+    RETURN_IF(index_write(&job->dataset, err));
+    partial_path(job, path);
+    unlink(path);
+    return STATUS_OK;
+}
+
 Status import_run(const ImportSource *source, const char *dst, const ImportOptions *options, Error *err) {
     static const ImportOptions defaults = {0};
     Job job = {.source = source, .options = options ? options : &defaults, .start = now()};
-    char path[1100];
-    int complete = 0;
-    job.threads = job.options->threads > 0 ? job.options->threads : omp_get_num_procs();
+    char lock_path[1100] = "", why[THREADS_WHY_BYTES];
+    int complete = 0, lock = -1;
+    job.threads = job.options->threads > 0 ? job.options->threads : processors_threads_alone(why);
     job.total = source->count[SPLIT_TRAIN] + source->count[SPLIT_VAL];
     choose_rows(&job);
     hash_plan(&job);
     Status status;
     GOTO_IF(fill_dataset(&job, dst, err), done);
-    GOTO_IF(check_destination(&job, &complete, err), done);
+    GOTO_IF(check_destination(&job, 0, &complete, err), done); /* a finished one needs no lock, nor write permission */
     if (!complete) {
-        GOTO_IF(allocate_rows(&job, err), done);
-        GOTO_IF(read_partial(&job, err), done);
-        GOTO_IF(make_split(&job, SPLIT_TRAIN, err), done);
-        GOTO_IF(make_split(&job, SPLIT_VAL, err), done);
-        GOTO_IF(index_write(&job.dataset, err), done);
-        partial_path(&job, path);
-        unlink(path);
+        GOTO_IF(files_make_dirs(dst, err), done);
+        snprintf(lock_path, sizeof lock_path, "%s/import.lock", dst);
+        GOTO_IF(files_lock(lock_path, &lock, err), done);
+        GOTO_IF(check_destination(&job, 1, &complete, err), done); /* another import may have ended meanwhile */
+        if (!complete)
+            GOTO_IF(make_dataset(&job, err), done);
     }
     report(&job, "done", job.total, 1);
 done:
+    files_unlock(lock_path, lock);
     if (job.options->made)
         *job.options->made = job.made;
     free_job(&job);

@@ -40,7 +40,7 @@ static void measure(const SyntheticOptions *options, int64_t train, float mean[3
     uint8_t image[MAX_SIZE * MAX_SIZE * 3], mask[MAX_SIZE * MAX_SIZE];
     int16_t box[4];
     int32_t label;
-    const ImportSample out = {image, &label, box, mask};
+    const ImportSample out = {.image = image, .label = &label, .box = box, .mask = mask};
     const int64_t pixels = (int64_t)options->size * options->size;
     const int64_t images = train < STATISTICS_SAMPLES ? train : STATISTICS_SAMPLES;
     double sum[3] = {0}, square[3] = {0};

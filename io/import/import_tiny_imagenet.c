@@ -1,8 +1,8 @@
 /* Tiny ImageNet in its official layout as an import source.
  *
- * The lists decide what is imported: every file named in them must exist, and a train folder may hold no image its list
- * does not name. Source order: classes sorted by wnid, each in the order of its list; val in the order of its list. */
-#include <dirent.h>
+ * The lists decide what is imported: every file named in them must exist, once, and no folder may hold images, no
+ * train/ may hold classes, that its list does not name. What macOS and Windows leave in folders is passed over. Source
+ * order: classes sorted by wnid, each in the order of its list; val in the order of its list. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "io/files/files.h"
 #include "io/import/import_job.h"
 #include "io/import/jpeg.h"
+#include "io/import/listing.h"
 #include "io/import/text_lines.h"
 
 enum { PATH_BYTES = 1400, JPEG_LIMIT = 16 << 20 };
@@ -131,28 +132,29 @@ static Status add_entry(Tiny *tiny, Split split, const TextLines *lines, char *n
     return STATUS_OK;
 }
 
-/* The folder may hold no JPEG beyond the `listed` ones (that each of those exists shows when it is read). */
-static Status check_folder(const Tiny *tiny, const char *wnid, int64_t listed, Error *err) {
+/* The images of the entries from `first` on, and nothing else, lie in train/WNID/images. */
+static Status check_class(const Tiny *tiny, int label, int64_t first, const char *list, Error *err) {
     char path[PATH_BYTES];
-    int64_t found = 0;
-    snprintf(path, sizeof path, "%s/train/%s/images", tiny->src, wnid);
-    DIR *folder = opendir(path);
-    if (!folder)
-        return error_set(err, STATUS_NO_INPUT, "%s: no such folder; extract the official archive again", path);
-    for (struct dirent *item; (item = readdir(folder));) {
-        const size_t length = strlen(item->d_name);
-        found += length > 5 && strcmp(item->d_name + length - 5, ".JPEG") == 0;
-    }
-    closedir(folder);
-    if (found > listed)
-        return error_set(err, STATUS_DATA, "%s: holds %lld images, %s_boxes.txt beside it lists %lld", path,
-                         (long long)found, wnid, (long long)listed);
-    return STATUS_OK;
+    const int64_t count = tiny->count[SPLIT_TRAIN] - first;
+    if (count == 0)
+        return error_set(err, STATUS_DATA, "%s: lists no image", list);
+    const char **names = malloc((size_t)count * sizeof *names);
+    if (!names)
+        return no_memory(err);
+    for (int64_t i = 0; i < count; i++)
+        names[i] = tiny->entries[SPLIT_TRAIN][first + i].name;
+    snprintf(path, sizeof path, "%s/train/%s/images", tiny->src, tiny->wnids[label]);
+    Status status = listing_check(path, list, names, count, err);
+    free(names);
+    return status;
 }
 
 static Status read_train(Tiny *tiny, Error *err) {
+    char path[PATH_BYTES], list[PATH_BYTES], *line, *fields[5];
+    snprintf(path, sizeof path, "%s/train", tiny->src);
+    snprintf(list, sizeof list, "%s/wnids.txt", tiny->src);
+    RETURN_IF(listing_check_folders(path, list, tiny->wnids, tiny->wnid_count, err));
     for (int c = 0; c < tiny->classes; c++) {
-        char path[PATH_BYTES], *line, *fields[5];
         TextLines *lines = NULL;
         const int64_t before = tiny->count[SPLIT_TRAIN];
         snprintf(path, sizeof path, "%s/train/%s/%s_boxes.txt", tiny->src, tiny->wnids[c], tiny->wnids[c]);
@@ -161,26 +163,54 @@ static Status read_train(Tiny *tiny, Error *err) {
             RETURN_IF(text_fields(lines, line, 5, fields, err));
             RETURN_IF(add_entry(tiny, SPLIT_TRAIN, lines, fields[0], c, fields + 1, err));
         }
-        RETURN_IF(check_folder(tiny, tiny->wnids[c], tiny->count[SPLIT_TRAIN] - before, err));
+        RETURN_IF(check_class(tiny, c, before, path, err));
+    }
+    return STATUS_OK;
+}
+
+/* Appends to the list of all names of the val list, whatever their class. */
+static Status add_name(const char ***names, int64_t count, const char *name, Error *err) {
+    if ((count & (count - 1)) == 0) { /* a power of two: the room is used up */
+        const char **grown = realloc(*names, (size_t)(count ? 2 * count : 1) * sizeof *grown);
+        if (!grown)
+            return no_memory(err);
+        *names = grown;
+    }
+    (*names)[count] = name;
+    return STATUS_OK;
+}
+
+static Status read_val_lines(Tiny *tiny, TextLines *lines, const char ***names, int64_t *count, Error *err) {
+    char *line, *fields[6];
+    while ((line = text_next(lines))) {
+        RETURN_IF(text_fields(lines, line, 6, fields, err));
+        const int label = label_of(tiny, fields[1]);
+        if (label < 0)
+            return error_set(err, STATUS_DATA, "%s:%d: class '%.40s' is not in wnids.txt", lines->path, lines->number,
+                             fields[1]);
+        RETURN_IF(add_name(names, *count, fields[0], err));
+        ++*count;
+        if (label < tiny->classes)
+            RETURN_IF(add_entry(tiny, SPLIT_VAL, lines, fields[0], label, fields + 2, err));
     }
     return STATUS_OK;
 }
 
 static Status read_val(Tiny *tiny, Error *err) {
-    char path[PATH_BYTES], *line, *fields[6];
+    char path[PATH_BYTES], folder[PATH_BYTES];
     TextLines *lines = NULL;
+    const char **names = NULL;
+    int64_t count = 0;
     snprintf(path, sizeof path, "%s/val/val_annotations.txt", tiny->src);
+    snprintf(folder, sizeof folder, "%s/val/images", tiny->src);
     RETURN_IF(keep_text(tiny, path, &lines, err));
-    while ((line = text_next(lines))) {
-        RETURN_IF(text_fields(lines, line, 6, fields, err));
-        const int label = label_of(tiny, fields[1]);
-        if (label < 0)
-            return error_set(err, STATUS_DATA, "%s:%d: class '%.40s' is not in wnids.txt", path, lines->number,
-                             fields[1]);
-        if (label < tiny->classes)
-            RETURN_IF(add_entry(tiny, SPLIT_VAL, lines, fields[0], label, fields + 2, err));
-    }
-    return STATUS_OK;
+    Status status = read_val_lines(tiny, lines, &names, &count, err);
+    if (status == STATUS_OK)
+        status = listing_check(folder, path, names, count, err);
+    if (status == STATUS_OK && count == 0)
+        status = error_set(err, STATUS_DATA, "%s: lists no image", path);
+    free(names);
+    return status;
 }
 
 static void entry_path(const Tiny *tiny, Split split, const Entry *entry, char path[PATH_BYTES]) {
@@ -212,10 +242,13 @@ static Status sample(void *ctx, Split split, int64_t index, const ImportSample *
     size_t size;
     entry_path(tiny, split, entry, path);
     RETURN_IF(files_read(path, JPEG_LIMIT, &data, &size, err));
-    Status status = jpeg_decode(path, data, size, tiny->height, tiny->width, out->image, err);
+    Status status = out->image ? jpeg_decode(path, data, size, tiny->height, tiny->width, out->image, err) : STATUS_OK;
+    sha256_of(data, size, out->digest);
     free(data);
-    *out->label = entry->label;
-    memcpy(out->box, entry->box, sizeof entry->box);
+    if (out->image) {
+        *out->label = entry->label;
+        memcpy(out->box, entry->box, sizeof entry->box);
+    }
     return status;
 }
 
@@ -255,6 +288,7 @@ Status import_tiny_imagenet(const char *src, const char *dst, const ImportOption
                            .mean = {0.4802f, 0.4481f, 0.3975f},
                            .std = {0.2302f, 0.2265f, 0.2262f},
                            .has_boxes = 1,
+                           .has_digests = 1,
                            .sample = sample,
                            .ctx = &tiny};
     Status status;

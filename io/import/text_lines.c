@@ -9,16 +9,40 @@
 
 enum { TEXT_LIMIT = 64 << 20 };
 
+/* Number of the first line, from 1, that a carriage return ends alone; 0: none. Before a line feed, or at the end of
+ * the file, they belong to the line's end. */
+static int lone_return(const char *text) {
+    int line = 1;
+    for (const char *at = text; *at; at++) {
+        if (*at == '\r' && at[1 + strspn(at + 1, "\r")] != '\n' && at[1 + strspn(at + 1, "\r")] != 0)
+            return line;
+        line += *at == '\n';
+    }
+    return 0;
+}
+
 Status text_open(TextLines *lines, const char *path, Error *err) {
     size_t size;
     *lines = (TextLines){.number = 0};
     snprintf(lines->path, sizeof lines->path, "%s", path);
     RETURN_IF(files_read(path, TEXT_LIMIT, &lines->text, &size, err));
-    if (strlen(lines->text) != size) {
+    const char *text = lines->text;
+    if (strlen(text) != size) {
+        const int wide = memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0;
         text_close(lines);
-        return error_set(err, STATUS_DATA, "%s: holds a zero byte: not a text file", path);
+        return error_set(
+            err, STATUS_DATA,
+            wide ? "%s: is UTF-16 text; save it as ASCII or UTF-8" : "%s: holds a zero byte: not a text file", path);
     }
-    lines->rest = lines->text;
+    const int number = lone_return(text);
+    if (number > 0) {
+        text_close(lines);
+        return error_set(err, STATUS_DATA,
+                         "%s:%d: ends lines with carriage returns alone, as no system does now; convert it: tr '\\r' "
+                         "'\\n'",
+                         path, number);
+    }
+    lines->rest = lines->text + (strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0); /* a byte-order mark */
     return STATUS_OK;
 }
 
@@ -29,13 +53,13 @@ void text_close(TextLines *lines) {
 
 char *text_next(TextLines *lines) {
     while (lines->rest && *lines->rest) {
-        char *line = lines->rest;
-        char *end = line + strcspn(line, "\n");
+        char *line = lines->rest, *end = line + strcspn(line, "\n");
         lines->rest = *end ? end + 1 : end;
-        *end = 0;
         lines->number++;
         line += strspn(line, " \t\r");
-        line[strcspn(line, "\r")] = 0;
+        while (end > line && strchr(" \t\r", end[-1]))
+            end--;
+        *end = 0;
         if (*line)
             return line;
     }

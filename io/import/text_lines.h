@@ -13,10 +13,12 @@ typedef struct TextLines {
     int number; /* of the current line, from 1 */
 } TextLines;
 
+/* A byte-order mark is passed over. STATUS_DATA for what is no such text: UTF-16, a zero byte, lines that end with
+ * a carriage return alone. */
 Status text_open(TextLines *lines, const char *path, Error *err);
 void text_close(TextLines *lines);
 
-/* Next non-empty line (without its end), NULL at the end of the file. */
+/* Next non-empty line, without its end (LF or CR LF) and the blanks round it; NULL at the end of the file. */
 char *text_next(TextLines *lines);
 
 /* Cuts `line` at tabs and blanks into exactly `count` fields; STATUS_DATA with file and line otherwise. */

@@ -1,11 +1,14 @@
-/* excon import KIND [SRC] DST: a dataset becomes a folder of HDF5 shards. Progress goes to stderr: a bar on a terminal,
- * a line every ten seconds otherwise; the result is one line on stdout. */
+/* excon import KIND [SRC] DST: a dataset becomes a folder of HDF5 shards, once, however many processes are started.
+ * Progress goes to stderr: a bar on a terminal, a line every ten seconds otherwise; the result is one line on stdout.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "comm/comm.h"
 #include "io/dataset/dataset.h"
 #include "io/import/import.h"
+#include "kernels/base/processors.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
@@ -101,6 +104,38 @@ static Status check_range(const char *name, int64_t value, int64_t high, Error *
     return STATUS_OK;
 }
 
+static Status import_here(const Request *request, Error *err) {
+    int64_t made = 0;
+    Progress progress = {.terminal = terminal_redraws(stderr)};
+    const ImportOptions import = {.classes = (int)request->classes,
+                                  .threads = (int)request->threads,
+                                  .progress = show_progress,
+                                  .progress_ctx = &progress,
+                                  .made = &made};
+    const double start = now();
+    Status status = run_import(request, &import, err);
+    if (progress.terminal)
+        terminal_clear(stderr);
+    RETURN_IF(status);
+    return print_result(request->dst, made, now() - start, err);
+}
+
+/* Of several processes that mpirun started, rank 0 imports, with all processors that they have together; the others
+ * wait for its result. */
+static Status import_once(const Request *request, Error *err) {
+    Comm comm;
+    cpu_set_t before, launcher;
+    const int bound = processors_of_launcher(&launcher);
+    const int known = sched_getaffinity(0, sizeof before, &before) == 0;
+    RETURN_IF(comm_init(&comm, err));
+    if (known)
+        sched_setaffinity(0, sizeof before, bound ? &launcher : &before);
+    Status status = comm_agree_asleep(&comm, comm.rank == 0 ? import_here(request, err) : STATUS_OK, err);
+    comm_say_failure(&comm, status, err);
+    comm_finalize(&comm);
+    return status;
+}
+
 Status command_import(int argc, char **argv, Error *err) {
     Request request = {.size = 32, .train_per_class = 200, .val_per_class = 50, .seed = 1, .correlation = 0.5};
     const Option options[] = {
@@ -129,17 +164,5 @@ Status command_import(int argc, char **argv, Error *err) {
     RETURN_IF(check_range("threads", request.threads, 1024, err));
     RETURN_IF(check_range("size", request.size, DATASET_MAX_SIDE, err));
 
-    int64_t made = 0;
-    Progress progress = {.terminal = terminal_redraws(stderr)};
-    const ImportOptions import = {.classes = (int)request.classes,
-                                  .threads = (int)request.threads,
-                                  .progress = show_progress,
-                                  .progress_ctx = &progress,
-                                  .made = &made};
-    const double start = now();
-    Status status = run_import(&request, &import, err);
-    if (progress.terminal)
-        terminal_clear(stderr);
-    RETURN_IF(status);
-    return print_result(request.dst, made, now() - start, err);
+    return comm_launched() ? import_once(&request, err) : import_here(&request, err);
 }

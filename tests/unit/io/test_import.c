@@ -1,16 +1,19 @@
 /* Importers: contents against what was drawn, interruption and repair, and every fault of a source named. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "io/dataset/dataset.h"
+#include "io/files/files.h"
 #include "io/import/import.h"
 #include "tests/support/layout.h"
 #include "tests/support/scratch.h"
@@ -182,12 +185,193 @@ static void test_tiny_faults(void **state) {
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
 }
 
+/* ---- lists and folders as they come ---- */
+
+typedef enum Harm { HARM_CUT, HARM_EMPTY, HARM_CR, HARM_DOUBLED, HARM_UTF16, HARM_CRLF } Harm;
+
+static void harm_list(const char *path, Harm harm) {
+    char *text, out[8192];
+    size_t size, n = 0;
+    assert_int_equal(files_read(path, 4000, &text, &size, NULL), STATUS_OK);
+    if (harm == HARM_CUT) {
+        for (n = size - 1; n > 0 && text[n - 1] != '\n';)
+            n--;
+        memcpy(out, text, n);
+    } else if (harm == HARM_DOUBLED) {
+        memcpy(out, text, size);
+        memcpy(out + size, text, size);
+        n = 2 * size;
+    } else if (harm == HARM_CRLF) {
+        n = (size_t)sprintf(out, "\xef\xbb\xbf"); /* and a byte-order mark */
+    } else if (harm == HARM_UTF16) {
+        n = (size_t)sprintf(out, "\xff\xfe");
+    }
+    for (size_t i = 0; i < size && (harm == HARM_CR || harm == HARM_UTF16 || harm == HARM_CRLF); i++) {
+        if (text[i] == '\n' && harm != HARM_UTF16)
+            out[n++] = '\r';
+        if (text[i] != '\n' || harm != HARM_CR)
+            out[n++] = text[i];
+        if (harm == HARM_UTF16)
+            out[n++] = 0;
+    }
+    file_write(path, out, n);
+    free(text);
+}
+
+static void test_tiny_harmed_lists(void **state) {
+    Fixture *f = *state;
+    static const char *const lists[] = {"val/val_annotations.txt", "train/n00000300/n00000300_boxes.txt", "wnids.txt"};
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
+        for (Harm harm = HARM_CUT; harm < HARM_CRLF; harm++) {
+            tiny_layout_write(f->src);
+            harm_list(scratch_file(f->path, f->src, lists[l]), harm);
+            const Status status = import_tiny(f);
+            if (status != STATUS_DATA || !strstr(f->err.message, lists[l]))
+                fail_msg("%s, harm %d: status %d, message '%s'", lists[l], (int)harm, status, f->err.message);
+            assert_true(access(scratch_file(f->path, f->dst, "index.h5"), F_OK) != 0);
+        }
+}
+
+static void test_tiny_windows_lists(void **state) {
+    Fixture *f = *state;
+    static const char *const lists[] = {"val/val_annotations.txt", "train/n00000001/n00000001_boxes.txt",
+                                        "train/n00000020/n00000020_boxes.txt", "wnids.txt", "words.txt"};
+    tiny_layout_write(f->src);
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
+        harm_list(scratch_file(f->path, f->src, lists[l]), HARM_CRLF);
+    if (import_tiny(f) != STATUS_OK)
+        fail_msg("%s", f->err.message);
+    check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
+    check_tiny_split(f->dst, SPLIT_VAL, LAYOUT_VAL);
+    Dataset dataset;
+    assert_int_equal(dataset_open(&dataset, f->dst, 1, &f->err), STATUS_OK);
+    assert_string_equal(dataset.class_names[1], "n00000020 twenty, score");
+    dataset_close(&dataset);
+}
+
+static void test_tiny_droppings(void **state) {
+    Fixture *f = *state;
+    static const char *const files[] = {"train/n00000001/images/._n00000001_0.JPEG",
+                                        "train/n00000001/images/.DS_Store",
+                                        "train/n00000020/images/Thumbs.db",
+                                        "train/n00000020/images/desktop.ini",
+                                        "train/n00000300/images/thumbs.DB",
+                                        "val/images/._val_0.JPEG",
+                                        "val/images/.hidden.jpg",
+                                        "val/images/README"};
+    static const char *const folders[] = {"train/__MACOSX", "train/.git", "train/@eaDir"};
+    tiny_layout_write(f->src);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        file_write(scratch_file(f->path, f->src, files[i]), "\0\5\26\7", 4);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        assert_int_equal(mkdir(scratch_file(f->path, f->src, folders[i]), 0755), 0);
+    if (import_tiny(f) != STATUS_OK)
+        fail_msg("%s", f->err.message);
+    check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
+    check_tiny_split(f->dst, SPLIT_VAL, LAYOUT_VAL);
+}
+
 static void test_tiny_unlisted_image(void **state) {
     Fixture *f = *state;
-    tiny_layout_write(f->src);
-    file_write(scratch_file(f->path, f->src, "train/n00000020/images/extra.JPEG"), "x", 1);
+    static const char *const files[] = {"train/n00000020/images/extra.JPEG",
+                                        "train/n00000020/images/n00000020_1 (1).jpg", "val/images/extra.JPEG",
+                                        "val/images/val_1 copy.PNG"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        tiny_layout_write(f->src);
+        file_write(scratch_file(f->path, f->src, files[i]), "x", 1);
+        assert_int_equal(import_tiny(f), STATUS_DATA);
+        if (!strstr(f->err.message, strrchr(files[i], '/') + 1) || !strstr(f->err.message, "1 image "))
+            fail_msg("%s", f->err.message);
+        unlink(f->path);
+    }
+    assert_int_equal(mkdir(scratch_file(f->path, f->src, "train/n00000400"), 0755), 0);
     assert_int_equal(import_tiny(f), STATUS_DATA);
-    assert_non_null(strstr(f->err.message, "n00000020"));
+    assert_non_null(strstr(f->err.message, "n00000400"));
+}
+
+/* ---- pictures replaced under the same names ---- */
+
+/* Another picture of the same name; size and time of change stay as they were, as after some copies. */
+static void replace_picture(Fixture *f, const char *name) {
+    static const uint8_t other[3] = {250, 5, 250};
+    struct stat before;
+    scratch_file(f->path, f->src, name);
+    assert_int_equal(stat(f->path, &before), 0);
+    jpeg_write(f->path, LAYOUT_SIDE, 0, other);
+    const int64_t missing = before.st_size - file_size(f->path);
+    if (missing > 0) { /* what follows the end of the picture is not read */
+        FILE *file = fopen(f->path, "ab");
+        for (int64_t i = 0; i < missing; i++)
+            fputc(0, file);
+        fclose(file);
+    }
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    assert_int_equal(utimensat(AT_FDCWD, f->path, times, 0), 0);
+}
+
+static void test_tiny_replaced_pictures(void **state) {
+    Fixture *f = *state;
+    int64_t made = -1;
+    ImportOptions options = small_shards;
+    char shard[SCRATCH_BYTES + 256], before[65], after[65];
+    options.made = &made;
+    tiny_layout_write(f->src);
+    assert_int_equal(import_tiny(f), STATUS_OK);
+    sha256_of_file(scratch_file(shard, f->dst, "train-0000.h5"), before, NULL);
+    tiny_layout_write(f->src); /* the same bytes at another time, as a copy has them */
+    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(made, 0);
+    static const char *const names[] = {"train/n00000020/images/n00000020_9.JPEG", "val/images/val_5.JPEG"};
+    for (int i = 0; i < 2; i++) {
+        tiny_layout_write(f->src);
+        replace_picture(f, names[i]);
+        if (import_tiny_imagenet(f->src, f->dst, &options, &f->err) != STATUS_CANNOT_CREATE ||
+            !strstr(f->err.message, "other pictures"))
+            fail_msg("%s: %s", names[i], f->err.message);
+    }
+    sha256_of_file(shard, after, NULL);
+    assert_string_equal(before, after); /* refused: nothing is touched */
+    tiny_layout_write(f->src);
+    assert_int_equal(import_tiny(f), STATUS_OK);
+    check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
+}
+
+/* A shard that an interrupted import finished is made again when one of its pictures changed meanwhile. */
+static void test_tiny_replaced_before_resuming(void **state) {
+    Fixture *f = *state;
+    int64_t made = -1;
+    ImportOptions options = small_shards;
+    char hidden[SCRATCH_BYTES + 256];
+    options.made = &made;
+    tiny_layout_write(f->src);
+    replace_picture(f, "train/n00000020/images/n00000020_9.JPEG");
+    scratch_file(hidden, f->src, "hidden");
+    scratch_file(f->path, f->src, "val/images/val_3.JPEG");
+    assert_int_equal(rename(f->path, hidden), 0);
+    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
+    assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
+    tiny_layout_write(f->src);
+    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_in_range(made, LAYOUT_CLASSES * LAYOUT_VAL + 12, LAYOUT_CLASSES * LAYOUT_VAL + 16); /* one shard of train */
+    check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
+}
+
+/* ---- two importers ---- */
+
+static void test_second_importer_is_refused(void **state) {
+    Fixture *f = *state;
+    char who[32];
+    int lock;
+    tiny_layout_write(f->src);
+    assert_int_equal(files_lock(scratch_file(f->path, f->dst, "import.lock"), &lock, &f->err), STATUS_OK);
+    assert_int_equal(import_tiny(f), STATUS_CANNOT_CREATE);
+    snprintf(who, sizeof who, "process %ld ", (long)getpid());
+    assert_non_null(strstr(f->err.message, who));
+    assert_non_null(strstr(f->err.message, f->path));
+    files_unlock(f->path, lock);
+    assert_int_equal(import_tiny(f), STATUS_OK);
+    assert_true(access(f->path, F_OK) != 0);
+    check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
 }
 
 /* ---- interruption ---- */
@@ -202,6 +386,7 @@ static void test_interrupted_import_resumes(void **state) {
     char hidden[SCRATCH_BYTES + 256];
     scratch_file(f->path, f->src, "val/images");
     assert_int_equal(rename(f->path, scratch_file(hidden, f->src, "val/hidden")), 0);
+    assert_int_equal(mkdir(f->path, 0755), 0);
     assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
     assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
     assert_int_equal(rename(hidden, f->path), 0);
@@ -309,6 +494,35 @@ static void test_cifar_faults(void **state) {
     file_flip(f->path, 3074 * 2 + 1); /* label 6 % 5 = 1 becomes 5, of 5 classes */
     assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "record 2"));
+}
+
+static void test_cifar_harmed_names(void **state) {
+    Fixture *f = *state;
+    static const char longer[] = "apple\naquarium_fish\nbaby\nbear\nbeaver\nbed\n";
+    scratch_file(f->path, f->src, "fine_label_names.txt");
+    for (Harm harm = HARM_EMPTY; harm < HARM_CRLF; harm++) {
+        cifar_layout_write(f->src);
+        harm_list(f->path, harm);
+        const Status status = import_cifar100(f->src, f->dst, NULL, &f->err);
+        if (status != STATUS_DATA || !strstr(f->err.message, "fine_label_names.txt"))
+            fail_msg("harm %d: status %d, message '%s'", (int)harm, status, f->err.message);
+    }
+    cifar_layout_write(f->src);
+    file_write(f->path, longer, sizeof longer - 1);
+    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_DATA);
+    assert_non_null(strstr(f->err.message, "bed"));
+    cifar_layout_write(f->src);
+    harm_list(f->path, HARM_CRLF);
+    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_OK);
+    Dataset dataset;
+    assert_int_equal(dataset_open(&dataset, f->dst, 1, &f->err), STATUS_OK);
+    assert_string_equal(dataset.class_names[0], "apple");
+    assert_string_equal(dataset.class_names[4], "beaver");
+    dataset_close(&dataset);
+    cifar_layout_write(f->src); /* the same names, plainly written, and the records changed: another dataset */
+    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_OK);
+    file_flip(scratch_file(f->path, f->src, "train.bin"), 3000);
+    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_CANNOT_CREATE);
 }
 
 /* ---- synthetic ---- */
@@ -433,11 +647,18 @@ int main(void) {
         TEST(test_tiny),
         TEST(test_tiny_first_classes),
         TEST(test_tiny_faults),
+        TEST(test_tiny_harmed_lists),
+        TEST(test_tiny_windows_lists),
+        TEST(test_tiny_droppings),
         TEST(test_tiny_unlisted_image),
+        TEST(test_tiny_replaced_pictures),
+        TEST(test_tiny_replaced_before_resuming),
+        TEST(test_second_importer_is_refused),
         TEST(test_interrupted_import_resumes),
         TEST(test_other_plan),
         TEST(test_cifar),
         TEST(test_cifar_faults),
+        TEST(test_cifar_harmed_names),
         TEST(test_synthetic),
         TEST(test_synthetic_colour_is_no_cue),
         TEST(test_synthetic_options),
