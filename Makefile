@@ -61,7 +61,10 @@ CUDA_INC    := $(if $(NVCC),-isystem $(CUDA_HOME)/include)
 CUDA_LIBDIR := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86_64-linux/lib $(CUDA_HOME)/lib))
 $(call one_of,CUDNN,auto 0 1)
 $(call one_of,NCCL,auto 0 1)
-$(if $(filter-out 50 52 53 60 61 62 70 72 75 80 86 87 88 89 90 90a 100 100a 103 110 120 121,$(CUDA_ARCHS)),$(error CUDA_ARCHS=$(CUDA_ARCHS): give compute capabilities like 80 90))
+CUDA_ARCHS_KNOWN := 80 86 87 88 89 90 90a 100 100a 103 110 120 121
+ifneq ($(filter-out $(CUDA_ARCHS_KNOWN),$(CUDA_ARCHS)),)
+$(error CUDA_ARCHS=$(CUDA_ARCHS): the kernels need compute capability 80 or newer (bf16 products); known are $(CUDA_ARCHS_KNOWN))
+endif
 header_version = $(shell echo 'version= $(2)' | $(CC) $(CUDA_INC) -include $(1) -E -P -x c - 2>/dev/null | sed -n 's/^version= *//p' | tr -d ' ')
 NVCC_VER  := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'))
 BLAS_HERE := $(if $(NVCC_VER),$(wildcard $(CUDA_HOME)/include/cublas_v2.h))

@@ -13,6 +13,7 @@ typedef struct BenchOptions {
     int64_t width, size, batch, rows, dim, steps, gemm;
     char *const *sets; /* "key=value": further keys of the configuration, after those above */
     int set_count;
+    int mark_last; /* step: cudaProfilerStart and Stop around the last step, for profilers that wait for them */
     int json;
 } BenchOptions;
 

@@ -1,5 +1,6 @@
 /* One whole training step on random views: explanation, encoding, loss, backward, all-reduce, optimiser. View-making
  * and data loading are not in it (bench loader). Images are counted, not views. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +32,29 @@ static Status fill_views(BenchContext *b, Step *step, Error *err) {
     return status;
 }
 
+/* Where a profiler is to begin and to end: functions of the CUDA runtime that the backend has loaded; NULL: no marks. */
+typedef struct Marks {
+    int (*begin)(void), (*end)(void);
+} Marks;
+
+static Status find_marks(const Device *d, Marks *marks, Error *err) {
+    if (d->library) {
+        *(void **)&marks->begin = dlsym(d->library, "cudaProfilerStart");
+        *(void **)&marks->end = dlsym(d->library, "cudaProfilerStop");
+    }
+    if (!marks->begin || !marks->end)
+        return error_set(err, STATUS_USAGE, "--mark-last is for profilers of CUDA: there is no cudaProfilerStart on %s",
+                         d->name);
+    return STATUS_OK;
+}
+
 static Status time_steps(BenchContext *b, Step *step, Error *err) {
     const BenchOptions *o = b->options;
     Comm *comm = &b->runtime.comm;
+    Marks marks = {NULL, NULL};
     int64_t first, rows;
+    if (o->mark_last)
+        RETURN_IF(find_marks(step->device, &marks, err));
     order_share(o->batch, comm->rank, comm->size, &first, &rows);
     int32_t *labels = calloc((size_t)rows + 1, sizeof *labels);
     double *seconds = calloc((size_t)o->steps, sizeof *seconds);
@@ -50,11 +70,16 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
     int64_t accepted = 0;
     const int64_t warm_up = step->device->kind == DEVICE_CUDA ? 3 : 1; /* the second step records, later ones replay */
     for (int64_t i = -warm_up; i < o->steps; i++) {
+        const int marked = marks.begin && i == o->steps - 1;
         StepReport report;
         comm_barrier(comm);
+        if (marked)
+            marks.begin();
         double begin = bench_now();
         step_run(step, &input, 1, &report);
         step->device->ops->sync(step->device);
+        if (marked)
+            marks.end();
         if (i < 0)
             continue;
         seconds[i] = bench_now() - begin;

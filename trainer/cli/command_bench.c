@@ -33,6 +33,7 @@ Status command_bench(int argc, char **argv, Error *err) {
         {"gemm", "N", OPTION_INTEGER, &o.gemm, "ops: side of the reference product (1024; CUDA: 8192)"},
         {"data", "DIR", OPTION_TEXT, &o.data, "loader: dataset folder (a temporary synthetic one)"},
         {"steps", "N", OPTION_INTEGER, &o.steps, "timed repetitions, after one warm-up (5)"},
+        {"mark-last", NULL, OPTION_FLAG, &o.mark_last, "step: ncu --profile-from-start off sees the last one alone"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"},
         {"json", NULL, OPTION_FLAG, &o.json, "one JSON object"},
     };
