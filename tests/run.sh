@@ -6,6 +6,9 @@
 # Programs that know EXCON_TEST_BACKEND or EXCON_BACKEND run once more, as simt/NAME, on the CUDA backend compiled for the
 # stand-in GPU of tests/simt; with GPU=1 instead as gpu/NAME, on the real backend and device.
 # A program that ends early, crashes or exceeds TEST_TIMEOUT seconds counts its missing results as failed (at least one).
+# On SIGTERM, SIGINT or SIGHUP the running program is ended too, what has been counted is printed, with the number of programs
+# that did not finish, and the exit status is that of the signal.
+# GOLDEN=FOLDER restricts golden and rank cases to the files of that folder (tests/golden).
 # cmocka 1.1.5 writes a skip as "not ok N # SKIP name" after the test's own message, which is the reason.
 set -uo pipefail
 shopt -s globstar nullglob
@@ -50,19 +53,44 @@ programs() {
 run_program() {
     local library=$BUILD/simt/libexcon_cuda.so transport=auto
     if [ "$1" = cpu ]; then
-        timeout -k 10 "$limit" "./$2"
+        wait_for timeout -k 10 "$limit" "./$2"
         return
     fi
     if [ "$1" = gpu ]; then # ranks may have to share a device; test_collectives tries NCCL where there are enough
         library=$BUILD/libexcon_cuda.so transport=mpi
     fi
-    EXCON_CUDA_LIBRARY=$PWD/$library EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda EXCON_SIMT_DEVICES=${EXCON_SIMT_DEVICES:-8} \
-        EXCON_TEST_RANKS=2 EXCON_TRANSPORT=${EXCON_TRANSPORT:-$transport} timeout -k 10 "$limit" "./$2"
+    wait_for env EXCON_CUDA_LIBRARY="$PWD/$library" EXCON_TEST_BACKEND=cuda EXCON_BACKEND=cuda \
+        EXCON_SIMT_DEVICES="${EXCON_SIMT_DEVICES:-8}" EXCON_TEST_RANKS=2 EXCON_TRANSPORT="${EXCON_TRANSPORT:-$transport}" \
+        timeout -k 10 "$limit" "./$2"
 }
 
-# Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.
+# Runs a command so that a signal to this script is not kept waiting. Job control, for a moment: without it the command
+# would ignore SIGINT.
+running='' signal=0
+wait_for() {
+    local code
+    [ $signal = 0 ] || return
+    set -m
+    "$@" &
+    running=$!
+    set +m
+    wait "$running"
+    code=$?
+    [ $signal = 0 ] || wait "$running" # a trap ends the first wait early
+    running=
+    return $code
+}
+stop() { # NUMBER
+    signal=$1
+    [ -z "$running" ] || kill -TERM "$running" 2>/dev/null # a timeout, which passes it on
+}
+trap 'stop 15' TERM
+trap 'stop 2' INT
+trap 'stop 1' HUP
+
+# count_results LOG [1: missing results do not count]   Reads TAP; writes "passed failed skipped" and then one line "name: reason" per skip.
 count_results() {
-    awk '
+    awk -v stopped="${2:-0}" '
         function skipped(name, reason) { skips++; why = why name (reason == "" ? "" : ": " reason) "\n" }
         /^1\.\.[0-9]+/ { plan = substr($1, 4) + 0; planned = 1; next }
         /^(not )?ok( |$)/ {
@@ -80,7 +108,7 @@ count_results() {
         NF { said = $0; sub(/^ *skipped: */, "", said) }
         END {
             missing = planned ? plan - seen : (seen ? 0 : 1)
-            if (missing > 0) failed += missing
+            if (missing > 0 && !stopped) failed += missing
             printf "%d %d %d\n%s", passed, failed, skips, why
         }' "$1"
 }
@@ -97,20 +125,33 @@ show_failures() {
     tail -n 20 "$1"
 }
 
-passed=0 failed=0 skipped=0 ran=0
-: >"$scratch/skips"
-while read -r variant program; do
-    name=${program#"$BUILD"/}
-    name=${name#tests/}
-    [ "$variant" = cpu ] || name=$variant/${name#simt/}
-    if [ $# -gt 0 ]; then
-        wanted=0
+# Lines of "variant path name" for the programs that are asked for.
+chosen() {
+    local variant program name part
+    while read -r variant program; do
+        name=${program#"$BUILD"/}
+        name=${name#tests/}
+        [ "$variant" = cpu ] || name=$variant/${name#simt/}
+        [ $# -gt 0 ] || echo "$variant $program $name"
         for part in "$@"; do
-            [[ $name == *"$part"* ]] && wanted=1
+            if [[ $name == *"$part"* ]]; then
+                echo "$variant $program $name"
+                break
+            fi
         done
-        [ $wanted = 1 ] || continue
-    fi
-    ran=$((ran + 1))
+    done < <(programs)
+}
+
+passed=0 failed=0 skipped=0 finished=0
+mapfile -t list < <(chosen "$@")
+if [ ${#list[@]} = 0 ]; then
+    echo "excon: no test program is named like: $*" >&2
+    exit 64
+fi
+: >"$scratch/skips"
+for line in "${list[@]}"; do
+    [ $signal = 0 ] || break
+    read -r variant program name <<<"$line"
     log=$scratch/log
     rm -rf "$TMPDIR"
     mkdir -p "$TMPDIR"
@@ -118,27 +159,28 @@ while read -r variant program; do
     run_program "$variant" "$program" >"$log" 2>&1 </dev/null
     code=$?
     seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
-    count_results "$log" >"$scratch/counts"
+    count_results "$log" $((signal != 0)) >"$scratch/counts"
     read -r good bad skips <"$scratch/counts"
     note=
-    if [ $code = 124 ] || { [ $code = 137 ] && [ "$bad" -gt 0 ]; }; then
+    if [ $signal != 0 ]; then
+        note="  stopped"
+    elif [ $code = 124 ] || { [ $code = 137 ] && [ "$bad" -gt 0 ]; }; then
         note="  ended after $limit s (TEST_TIMEOUT) or killed"
     elif [ $code -ge 128 ]; then
         note="  ended by signal $((code - 128))"
     elif [ $code != 0 ] && [ "$bad" = 0 ]; then
         note="  exit status $code though no test failed"
     fi
-    if [ -n "$note" ] && [ "$bad" = 0 ]; then bad=1; fi
+    if [ -n "$note" ] && [ "$bad" = 0 ] && [ $signal = 0 ]; then bad=1; fi
     printf '  %-36s %4d passed %3d failed %3d skipped %7s s%s\n' "$name" "$good" "$bad" "$skips" "$seconds" "$note"
     if [ "$bad" -gt 0 ]; then show_failures "$log" | sed 's/^/    | /'; fi
     tail -n +2 "$scratch/counts" | sed "s|^|$name: |" >>"$scratch/skips"
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))
-done < <(programs)
+    [ $signal != 0 ] || finished=$((finished + 1))
+done
 
-if [ $ran = 0 ]; then
-    echo "excon: no test program is named like: $*" >&2
-    exit 64
-fi
 sed 's/^/  skipped  /' "$scratch/skips"
+[ $signal = 0 ] || echo "  stopped by signal $signal: $((${#list[@]} - finished)) of ${#list[@]} programs did not finish"
 echo "excon: $passed passed, $failed failed, $skipped skipped"
+[ $signal = 0 ] || exit $((128 + signal))
 [ $failed = 0 ]

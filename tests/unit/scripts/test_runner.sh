@@ -6,7 +6,7 @@ trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree/tests/case"
 cp "$(dirname "$0")/../../run.sh" "$tree/tests/run.sh"
 
-echo 1..10
+echo 1..11
 number=0
 check() { # NAME, LINE the output must hold, EXIT STATUS, SCRIPT that is the only test program
     number=$((number + 1))
@@ -36,3 +36,23 @@ check cmocka_skip '  skipped  case/test_one.sh: gpu: none here' 0 \
 # shellcheck disable=SC2016 # the script expands it
 check early_failure_is_shown '    | why it failed' 1 \
     'echo 1..200; echo "why it failed"; echo "not ok 1 - a"; i=2; while [ $i -le 200 ]; do echo "ok $i - b"; i=$((i + 1)); done; exit 1'
+
+# Stopped from outside: what has been counted so far, and nothing left running.
+number=$((number + 1))
+rm -f "$tree"/tests/case/*
+printf '#!/bin/sh\necho 1..3; echo "ok 1 - a"; echo "not ok 2 - b"; echo $$ >"%s/pid"; exec sleep 30\n' "$tree" >"$tree/tests/case/test_one.sh"
+printf '#!/bin/sh\necho 1..1; echo "ok 1 - a"\n' >"$tree/tests/case/test_two.sh"
+chmod +x "$tree"/tests/case/*.sh
+"$tree/tests/run.sh" >"$tree/output" 2>&1 &
+runner=$!
+while [ ! -s "$tree/pid" ]; do sleep 0.05; done
+kill -TERM $runner
+wait $runner
+status=$?
+if [ $status = 143 ] && grep -qxF 'excon: 1 passed, 1 failed, 0 skipped' "$tree/output" &&
+    grep -qxF '  stopped by signal 15: 2 of 2 programs did not finish' "$tree/output" && ! kill -0 "$(cat "$tree/pid")" 2>/dev/null; then
+    echo "ok $number - stopped"
+else
+    echo "not ok $number - stopped"
+    { echo "status $status" && cat "$tree/output"; } | sed 's/^/# /'
+fi
