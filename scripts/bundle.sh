@@ -3,7 +3,7 @@
 #
 # Writes $BUILD/bundle/excon-VERSION/ and .tar.gz beside it, and prints both sizes. Everything but glibc is inside; CUDA,
 # cuDNN and NCCL come from the machine it runs on, and only when a CUDA device is asked for.
-# Variables: BUILD (build), VERSION (the git revision), MAKE, CC, CUDA_LIBRARY ($BUILD/libexcon_cuda.so; left out when
+# Variables: BUILD (build), VERSION (the git revision), MAKE, JOBS (make -j), CC, CUDA_LIBRARY ($BUILD/libexcon_cuda.so; left out when
 # it is not there), BUNDLE_ONEDNN (built: what excon needs of oneDNN, from source, by scripts/bundle/onednn.sh; installed: the
 # library that is here), FOLDER_MOST_MB (40: more is an error; 80 with BUNDLE_ONEDNN=installed), WITH_TESTS (0; 1: also the test
 # programs that run on a GPU, for scripts/gpu_check.sh on a machine that cannot build them; then without a limit).
@@ -53,7 +53,7 @@ need pkg-config pkg-config
 
 build_program() {
     mkdir -p "$work/shim"
-    "$MAKE" --no-print-directory BUILD="$work" ARCH=levels CUDA=0 DNNL_DIR="$onednn" "$work/excon" "${tests[@]/#/$work/}"
+    "$MAKE" --no-print-directory ${JOBS:+-j"$JOBS"} BUILD="$work" ARCH=levels CUDA=0 DNNL_DIR="$onednn" "$work/excon" "${tests[@]/#/$work/}"
 }
 
 # ---- libraries ------------------------------------------------------------------------------------------------------

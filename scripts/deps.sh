@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# deps.sh   Installs the Debian or Ubuntu packages that excon needs; does nothing when all are here.
+# deps.sh [PACKAGE]...   Installs the Debian or Ubuntu packages that excon needs, and those named; does nothing when all are
+# here.
 #
 # Needs root, or sudo without a password; otherwise prints the command to run and exits with 71. Other distributions:
 # prints what to install and exits with 71.
 set -euo pipefail
 
 packages=(gcc make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev
-    libjpeg-dev libssl-dev libcmocka-dev)
+    libjpeg-dev libssl-dev libcmocka-dev "$@")
 
 distribution=unknown
 if [ -r /etc/os-release ]; then

@@ -17,17 +17,19 @@ STEP_FLOORS_MS = {("supcon", "resnet50", 64): 59.0, ("supcon", "resnet18", 64): 
                   ("supcon", "resnet50", 32): 1e3 * 512 / 34.7e3, ("supcon", "resnet18", 32): 1e3 * 512 / 141e3,
                   ("excon", "resnet50", 64): 69.7, ("excon", "resnet18", 64): 17.6}
 FLOOR_BATCH = 256
+PROFILE_ROWS = 25
 LOSS_FLOORS_MS = {16384: 0.26, 65536: 4.2, 131072: 16.7}  # three products of rows, D = 128
 
 
 def load(paths):
-    host, stages, runs, modes = {}, {}, {}, set()
+    host, stages, runs, modes, transports = {}, {}, {}, set(), set()
     for path in paths:
         with open(path) as source:
             data = json.load(source)
-        if data.get("schema") != "excon-gpu-check/1":
+        if data.get("schema") != "excon-gpu-check/2":
             sys.exit(f"gpu_table: {path}: not written by this version of gpu_check.sh")
         modes.add(data["mode"])
+        transports.add(data["transport"])
         host = data["host"] if data["date"] >= host.get("date", "") else host
         host["date"] = max(data["date"], host.get("date", ""))
         for kept, items, name in ((stages, data["stages"], "stage"), (runs, data["runs"], "name")):
@@ -39,6 +41,7 @@ def load(paths):
     gpus = {run["gpu"] for run in runs.values()}
     if len(gpus) > 1:
         sys.exit(f"gpu_table: the files name different GPUs: {', '.join(sorted(gpus))}; one page holds one")
+    host["transport"] = "NCCL did not start: messages by MPI" if "mpi" in transports else ""
     return host, stages, runs, modes.pop()
 
 
@@ -63,10 +66,9 @@ def percent(share):
 
 
 def stage_table(stages):
-    order = ["build", "ops", "ranks", "sanitizer", "train", "bench", "peer"]
     return table(["stage", "result", "passed", "failed", "skipped", "seconds", "date", "remark"],
-                 [[s["stage"], s["status"], s["passed"], s["failed"], s["skipped"], s["seconds"], s["date"][:10],
-                   s["reason"].replace("|", "/")] for s in (stages[name] for name in order if name in stages)])
+                 [[s["stage"] + (" (in part)" if s["short"] else ""), s["status"], s["passed"], s["failed"], s["skipped"],
+                   s["seconds"], s["date"][:10], s["reason"].replace("|", "/")] for s in stages.values()])
 
 
 def ops_section(runs):
@@ -139,6 +141,20 @@ def loss_section(runs, is_h200):
     return table(["rows", "time", "rate", "extra memory", FLOOR_SOURCE, "share of it", "published way (times ours)"], rows)
 
 
+def profile_section(runs):
+    text = ""
+    for run in runs.values():
+        result = run["result"]
+        if run["kind"] != "profile" or not result:
+            continue
+        rows = [[f"`{k['kernel']}`".replace("|", "/"), k["launches"], f"{1e3 * k['seconds']:.4g} ms", percent(k["share"])]
+                for k in result["kernels"][:PROFILE_ROWS]]
+        text += (f"{run['name'].replace('profile ', '')}, one step: {result['launches']} kernels, "
+                 f"{1e3 * result['seconds']:.4g} ms one after the other; the longest:\n\n"
+                 + table(["kernel", "launches", "time", "share"], rows))
+    return text or "(not measured)\n"
+
+
 def train_section(runs):
     lines = []
     for run in runs.values():
@@ -152,7 +168,7 @@ def page(host, stages, runs, mode):
     is_h200 = "H200" in host["gpu"]
     revisions = sorted({run["revision"] for run in runs.values()})
     head = (f"Measured on {host['date'][:10]} on **{host['gpu']}** ({host['memory']}, driver {host['driver']}), host "
-            f"{host['cpu']}, {host['system']}; revision {', '.join(revisions) or '-'}; PyTorch {host['torch'] or 'not here'}.\n")
+            f"{host['cpu']}, {host['system']}; revision {', '.join(revisions) or '-'}; PyTorch {host['torch'] or 'not here'}.{' ' + host['transport'] + '.' if host['transport'] else ''}\n")
     if mode != "cuda":
         head = f"**A try-out of the scripts ({mode}). Not a measurement of any GPU.**\n"
     return f"""# GPU results
@@ -175,7 +191,12 @@ one is shown for an H200 only.
 {loss_section(runs, is_h200)}
 ## Operators
 
-{ops_section(runs)}"""
+{ops_section(runs)}
+## Kernels of one step
+
+By ncu, of a step whose kernels are launched one by one.
+
+{profile_section(runs)}"""
 
 
 def main():

@@ -27,6 +27,7 @@ eval: {selection: val, every_epochs: 0}
 model: {encoder: resnet10, width: 4, projection: 8}
 train: {epochs: 1, batch: 7}
 optim: {lr: 0.05}
+comm: {transport: ${EXCON_TRANSPORT:-auto}}
 END
 
 train() { # NAME, [--set key=value]...

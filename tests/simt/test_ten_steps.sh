@@ -70,7 +70,7 @@ for method in "${methods[@]}"; do
     done
 done
 
-train plain 1 --set backend=cuda --set method=excon --set cuda.graphs=false
+train plain 1 --set backend=cuda --set method=excon --set cuda.graphs=false --set "comm.transport=${EXCON_TRANSPORT:-auto}"
 recorded=$("$excon" digest "$scratch/cuda-excon-1/checkpoints/last.h5")
 [ -n "$recorded" ] && [ "$("$excon" digest "$scratch/plain/checkpoints/last.h5")" = "$recorded" ]
 check "recorded stretches change no bit" $? "$scratch/plain.log"

@@ -1,46 +1,163 @@
 #!/usr/bin/env bash
-# The scripts around the CUDA backend, as far as they can be tried without a GPU: gpu_check.sh end to end at tiny sizes,
-# the page made of its results, and the report on registers and spills.
+# The scripts around the CUDA backend, as far as they can be tried without a GPU: gpu_check.sh end to end at tiny sizes, and
+# what it does with a program that fails, hangs or is slow (a stand-in for excon); the page made of its results; the sums over
+# ncu's kernels; the report on registers and spills; and which GPUs the Makefile compiles for.
 set -uo pipefail
 build=${BUILD:-build} python=${PYTHON:-python3}
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+fake=$build/gpu-scripts-test.$$ # relative where BUILD is: tests/run.sh wants that
+trap 'rm -rf "$scratch" "$fake"' EXIT
 
-echo 1..10
+echo 1..30
 number=0
-check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
-    local name=$1 want=$2 part=$3 output status
-    shift 3
+result() { # NAME, STATUS of the condition, FILE to show when it is not 0
     number=$((number + 1))
-    output=$("$@" 2>&1)
-    status=$?
-    if [ "$status" = "$want" ] && grep -qF -- "$part" <<<"$output"; then
-        echo "ok $number - $name"
+    if [ "$2" = 0 ]; then
+        echo "ok $number - $1"
     else
-        echo "not ok $number - $name"
-        printf '# wanted status %s and "%s"; got status %s and:\n%s\n' "$want" "$part" "$status" "$output" | sed 's/^/# /'
+        echo "not ok $number - $1"
+        sed 's/^/# /' "$3"
     fi
 }
-if ! "$python" -c 'import json' 2>/dev/null; then
-    for name in dry_run wrong_stage measure stand_in resume page no_figures spill no_spill renamed; do
+check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
+    local name=$1 want=$2 part=$3 status
+    shift 3
+    "$@" >"$scratch/output" 2>&1
+    status=$?
+    echo "wanted status $want and '$part'; got status $status" >>"$scratch/output"
+    [ "$status" = "$want" ] && head -n -1 "$scratch/output" | grep -qF -- "$part"
+    result "$name" $? "$scratch/output"
+}
+skip() { # REASON, NAME...
+    local reason=$1 name
+    shift
+    for name in "$@"; do
         number=$((number + 1))
-        echo "ok $number - $name # SKIP no Python here ($python)"
+        echo "ok $number - $name # SKIP $reason"
     done
+}
+
+# ---- which GPUs -----------------------------------------------------------------------------------------------------
+
+for arch in 75 '75 90'; do
+    check "arch_$arch" 2 'compute capability 80 or newer' make -n CUDA_ARCHS="$arch" help
+done
+check arch_90 0 '' make -n CUDA_ARCHS=90 help
+
+# ---- a program that fails, hangs or is slow -------------------------------------------------------------------------
+# FAKE_NCCL=broken: nothing starts without comm.transport=mpi. FAKE_SLOW=NAME: `bench NAME` takes for ever.
+
+mkdir -p "$fake/tests/unit/kernels" "$fake/tests/simt" "$fake/simt"
+cat >"$fake/excon" <<'END'
+#!/bin/sh
+echo "$*" >>"$(dirname "$0")/calls"
+case "$1 ${FAKE_NCCL:-} $*" in
+import*) exit ;;
+--version*) echo "excon fakerevision" && exit ;;
+digest*plain*) printf '%064d\n' 1 && exit ;;
+digest*) printf '%064d\n' 0 && exit ;;
+*comm.transport=mpi*) ;;
+*broken*) echo "excon: NCCL found no network" >&2 && exit 71 ;;
+esac
+case "$2" in
+"${FAKE_SLOW:-none}") exec sleep 60 ;;
+esac
+echo '{"seconds":1}'
+END
+printf '#!/bin/sh\necho 1..2; echo "ok 1 - a"; echo "ok 2 - b"\n' >"$fake/tests/simt/test_backends"
+printf '#!/bin/sh\necho 1..2; echo "ok 1 - a"; echo $$ >"%s/slow"; exec sleep 60\n' "$fake" >"$fake/tests/unit/kernels/test_classify"
+chmod +x "$fake/excon" "$fake/tests/simt/test_backends" "$fake/tests/unit/kernels/test_classify"
+faked() { env BUILD="$fake" scripts/gpu_check.sh --simt --out "$scratch/fake" --tar "$scratch/tar" "$@"; }
+in_json() { grep -qF -- "$1" "$scratch/fake/gpu-check.json"; }
+
+check nccl_does_not_start 1 'everything from here on with comm.transport=mpi' env FAKE_NCCL=broken BUILD="$fake" \
+    scripts/gpu_check.sh --simt --out "$scratch/fake" --tar "$scratch/tar" rates steps train
+grep -E '^(bench|train)' "$fake/calls" | sed 1d >"$scratch/after"
+[ "$(wc -l <"$scratch/after")" -ge 7 ] && ! grep -v 'comm.transport=mpi' "$scratch/after" && in_json '"transport":"mpi"' && in_json 'NCCL found no network'
+result mpi_from_there_on $? "$scratch/after"
+[ "$(grep '^==' "$scratch/output" | paste -sd' ')" = '== device == rates == steps == train' ]
+result stages_in_the_order_given $? "$scratch/output"
+in_json '"revision":"fakerevision","mode"' && ! in_json '"revision":""' && ! in_json '"revision":"unknown"'
+result revision_is_the_program\'s $? "$scratch/fake/gpu-check.json"
+rm -rf "$scratch/fake" "$scratch/tar"
+
+# What does not fit is said; every stage is in the tar.
+check short_of_time 0 'operators: no time left in this call: call again' faked --short A --budget 2
+for name in build device steps ops resume graphs rates; do
+    in_json "\"stage\":\"$name\",\"short\":true" || echo "no $name" >>"$scratch/output"
+done
+! grep '^no ' "$scratch/output" >"$scratch/missing"
+result every_stage_is_in_the_json $? "$scratch/missing"
+tar -xzf "$scratch/tar/gpu-check-A.tar.gz" -O gpu-check.json | cmp - "$scratch/fake/gpu-check.json" >"$scratch/cmp" 2>&1
+result one_tar_holds_it $? "$scratch/cmp"
+[ "$(ls "$scratch/tar")" = gpu-check-A.tar.gz ]
+result and_nothing_else $? "$scratch/output"
+check measured_before 0 'loss 512 x 128 (measured before)' sh -c "
+    BUILD=$fake scripts/gpu_check.sh --simt --out $scratch/fake loss && BUILD=$fake scripts/gpu_check.sh --simt --out $scratch/fake loss"
+check different_bits 1 'FAILED   ten steps with and without recorded stretches' faked graphs
+check tar_within_its_limit 0 'the tar is without the largest' env TAR_MOST=3000 BUILD="$fake" \
+    scripts/gpu_check.sh --simt --out "$scratch/fake" --tar "$scratch/small" steps
+
+# A signal: what is there is kept, and nothing goes on.
+rm -rf "$scratch/fake" "$scratch/tar" "$fake/calls"
+FAKE_SLOW=ops BUILD="$fake" scripts/gpu_check.sh --simt --out "$scratch/fake" --tar "$scratch/tar" steps rates >"$scratch/output" 2>&1 &
+caller=$!
+while ! grep -qs '^bench ops' "$fake/calls" && kill -0 $caller 2>/dev/null; do sleep 0.1; done
+in_json '"name":"step exconb resnet10 16x16 batch 4"'
+result on_disk_before_the_next $? "$scratch/fake/gpu-check.json"
+kill -TERM $caller
+wait $caller
+status=$?
+[ $status = 143 ] && in_json '"stage":"rates","short":false' && in_json '"status":"unfinished"' &&
+    tar -xzf "$scratch/tar/gpu-check.tar.gz" -O gpu-check.json | cmp -s - "$scratch/fake/gpu-check.json"
+result kept_when_ended $? "$scratch/output"
+
+# Of a suite that is ended the results of the programs that ran count.
+BUILD="$fake" scripts/gpu_check.sh --simt --short A --out "$scratch/fake" --tar "$scratch/tar" >"$scratch/output" 2>&1 &
+caller=$!
+while [ ! -s "$fake/slow" ] && kill -0 $caller 2>/dev/null; do sleep 0.1; done
+kill -TERM $caller
+wait $caller
+in_json '"status":"unfinished","passed":3,"failed":0,"skipped":1' && in_json 'programs did not finish' && ! kill -0 "$(cat "$fake/slow")" 2>/dev/null
+result partial_counts_are_kept $? "$scratch/fake/gpu-check.json"
+
+check wrong_short 64 'there are A and B' scripts/gpu_check.sh --short C
+check wrong_stage 64 "no option or stage 'benhc'" scripts/gpu_check.sh benhc
+check dry_run 0 'ncu --clock-control none' scripts/gpu_check.sh --dry-run --out "$scratch/check"
+
+# ---- the real program ---------------------------------------------------------------------------------------------
+
+if [ -e "$build/simt/libexcon_cuda.so" ]; then
+    check stand_in 0 'ok       step exconb' env BUILD="$build" scripts/gpu_check.sh --simt --out "$scratch/simt" train steps rates
+    check marked_step 0 'kernels between the profiler' env EXCON_CUDA_LIBRARY="$PWD/$build/simt/libexcon_cuda.so" "$build/excon" bench step \
+        --backend cuda --model resnet10 --size 16 --width 4 --batch 4 --steps 2 --mark-last --set cuda.graphs=false
+else
+    skip "no $build/simt/libexcon_cuda.so (make test-simt)" stand_in marked_step
+fi
+check no_marks 64 'there is no cudaProfilerStart' "$build/excon" bench step --backend cpu --model resnet10 --size 16 --width 4 --batch 4 --mark-last
+
+if ! "$python" -c 'import json' 2>/dev/null; then
+    skip "no Python here ($python)" page no_figures kernels no_kernels spill no_spill renamed
     exit 0
 fi
-
-check dry_run 0 'scripts/peers/torch_step.py --device cuda' scripts/gpu_check.sh --dry-run --out "$scratch/check"
-check wrong_stage 64 "no option or stage 'benhc'" scripts/gpu_check.sh benhc
-check measure 0 'ok       step exconb' env BUILD="$build" scripts/gpu_check.sh --cpu --out "$scratch/check" train bench
-if [ -e "$build/simt/libexcon_cuda.so" ]; then
-    check stand_in 0 'ok       step exconb' env BUILD="$build" scripts/gpu_check.sh --simt --out "$scratch/simt" train bench
+if [ -e "$scratch/simt/gpu-check.json" ]; then
+    check page 0 'Not a measurement of any GPU' "$python" scripts/gpu_table.py --try-out "$scratch/simt/gpu-check.json"
+    check no_figures 1 'not of a GPU' "$python" scripts/gpu_table.py --out "$scratch/page" "$scratch/simt/gpu-check.json"
 else
-    number=$((number + 1))
-    echo "ok $number - stand_in # SKIP no $build/simt/libexcon_cuda.so (make test-simt)"
+    skip "no results of the stand-in GPU" page no_figures
 fi
-check resume 0 'step exconb resnet10 16x16 batch 4 (measured before)' env BUILD="$build" scripts/gpu_check.sh --cpu --out "$scratch/check" bench
-check page 0 'Not a measurement of any GPU' "$python" scripts/gpu_table.py --try-out "$scratch/check/gpu-check.json"
-check no_figures 1 'not of a GPU' "$python" scripts/gpu_table.py --out "$scratch/page" "$scratch/check/gpu-check.json"
+
+cat >"$scratch/ncu.csv" <<'END'
+==PROF== Connected to process 7 (excon)
+"ID","Process ID","Kernel Name","Metric Name","Metric Unit","Metric Value"
+"0","7","void norm_kernel<float, (int)4>(float const *, long)","gpu__time_duration.sum","ns","1,500"
+"1","7","other_kernel(int)","gpu__time_duration.sum","us","1.5"
+"2","7","void norm_kernel<float, (int)4>(float const *, long)","gpu__time_duration.sum","ns","2,500"
+==PROF== Disconnected
+END
+check kernels 0 '{"launches": 3, "seconds": 5.5e-06, "kernels": [{"kernel": "norm_kernel<float, (int)4>", "launches": 2, "seconds": 4e-06' \
+    "$python" scripts/gpu/kernels.py "$scratch/ncu.csv"
+check no_kernels 65 'names no kernel' "$python" scripts/gpu/kernels.py /dev/null
 
 # ptxas KERNEL SPILLED-BYTES   what nvcc -Xptxas -v says of a kernel
 ptxas() {
