@@ -16,7 +16,7 @@ extern "C" cudaError_t cudaProfilerStart() {
 
 extern "C" cudaError_t cudaProfilerStop() {
     const SimtCounters now = simt_counters();
-    fprintf(stderr, "stand-in GPU: %llu kernels between the profiler's marks, %llu graphs\n", now.kernels - begin.kernels,
-            now.graph_launches - begin.graph_launches);
+    fprintf(stderr, "stand-in GPU: %llu kernels between the profiler's marks, %llu graphs\n",
+            now.kernels - begin.kernels, now.graph_launches - begin.graph_launches);
     return cudaSuccess;
 }

@@ -32,7 +32,8 @@ static Status fill_views(BenchContext *b, Step *step, Error *err) {
     return status;
 }
 
-/* Where a profiler is to begin and to end: functions of the CUDA runtime that the backend has loaded; NULL: no marks. */
+/* Where a profiler is to begin and to end: functions of the CUDA runtime that the backend has loaded; NULL: no marks.
+ */
 typedef struct Marks {
     int (*begin)(void), (*end)(void);
 } Marks;
