@@ -102,8 +102,15 @@ static Status fill_dataset(Job *job, const char *dst, Error *err) {
     return STATUS_OK;
 }
 
+/* Rows of the largest shard. */
+static int64_t most_rows(const Job *job) {
+    const int64_t *count = job->source->count;
+    const int64_t most = count[SPLIT_TRAIN] > count[SPLIT_VAL] ? count[SPLIT_TRAIN] : count[SPLIT_VAL];
+    return most < job->shard_rows ? most : job->shard_rows;
+}
+
 static Status allocate_rows(Job *job, Error *err) {
-    const size_t rows = (size_t)job->shard_rows, pixels = (size_t)job->source->height * (size_t)job->source->width;
+    const size_t rows = (size_t)most_rows(job) + 1, pixels = (size_t)job->source->height * (size_t)job->source->width;
     job->images = malloc(rows * pixels * 3);
     job->labels = malloc(rows * sizeof *job->labels);
     job->boxes = job->source->has_boxes ? malloc(rows * 4 * sizeof *job->boxes) : NULL;
@@ -117,7 +124,7 @@ static Status allocate_rows(Job *job, Error *err) {
 static Status allocate_digests(Job *job, Error *err) {
     if (!job->source->has_digests || job->digests)
         return STATUS_OK;
-    job->digests = malloc((size_t)job->shard_rows * sizeof *job->digests);
+    job->digests = malloc((size_t)(most_rows(job) + 1) * sizeof *job->digests);
     return job->digests ? STATUS_OK : error_set(err, STATUS_SYSTEM, "out of memory for the pictures' checksums");
 }
 

@@ -190,8 +190,8 @@ static Status run(EvalRun *e, Error *err) {
     RETURN_IF(runtime_open(&e->runtime, &e->config, NULL, 0, err));
     RETURN_IF(comm_agree(comm, load_model(e, err), err));
     RETURN_IF(comm_agree(comm, open_data(e, err), err));
-    RETURN_IF(
-        comm_agree(comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->meta.mean, e->meta.std, err), err));
+    RETURN_IF(comm_agree(
+        comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->meta.mean, e->meta.std, err), err));
     RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->reductions, &result, err));
     return comm_agree(comm, comm->rank == 0 ? record(e, &result, err) : STATUS_OK, err);
 }

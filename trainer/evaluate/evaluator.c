@@ -61,9 +61,11 @@ static Status init_parts(Evaluator *e, const float mean[3], const float std[3], 
     return allocate(e, err);
 }
 
-Status evaluator_init(Evaluator *e, const Config *config, Model *model, const float mean[3], const float std[3],
-                      Error *err) {
+Status evaluator_init(Evaluator *e, const Config *config, Model *model, int64_t images, const float mean[3],
+                      const float std[3], Error *err) {
     *e = (Evaluator){.config = config, .model = model, .comm = model->comm, .batch = config->eval.batch};
+    if (e->batch > images)
+        e->batch = images > 0 ? images : 1;
     e->max_rows = (e->batch + e->comm->size - 1) / e->comm->size;
     Status status = init_parts(e, mean, std, err);
     if (status != STATUS_OK)

@@ -52,12 +52,13 @@ typedef struct Evaluator {
 /* Pixels kept by drop and increase: int(0.15 * H * W): the published code's share. */
 #define EVAL_KEEP_SHARE 0.15
 
-Status evaluator_init(Evaluator *e, const Config *config, Model *model, const float mean[3], const float std[3],
-                      Error *err);
+/* For evaluations of up to `images` images: a larger eval.batch takes no memory for rows that cannot come. */
+Status evaluator_init(Evaluator *e, const Config *config, Model *model, int64_t images, const float mean[3],
+                      const float std[3], Error *err);
 void evaluator_free(Evaluator *e);
 
-/* Evaluates `ids` of a split; every rank returns the same numbers. `reductions` (0, or EVAL_TOP | EVAL_SOFT) also
- * computes drop and increase. */
+/* Evaluates `ids` [n] of a split, n at most the `images` of evaluator_init; every rank returns the same numbers.
+ * `reductions` (0, or EVAL_TOP | EVAL_SOFT) also computes drop and increase. */
 Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int reductions,
                      EvalResult *result, Error *err);
 

@@ -21,9 +21,12 @@ static void run_lines(Trainer *t, FILE *out) {
     fprintf(out, "method %s, profile %s | %s width %d, %.2f M parameters | %d classes of %dx%d (%s)\n",
             config_name("method", c->method), config_name("profile", c->profile), m->shape.encoder, m->shape.width,
             (double)m->total * 1e-6, m->shape.classes, m->shape.size, m->shape.size, t->dataset.dir);
-    fprintf(out, "%lld training images, %lld for selection (%s) | batch %lld, %lld steps an epoch, %lld epochs\n",
+    char asked[64] = "";
+    if (c->train.batch > t->train_count)
+        snprintf(asked, sizeof asked, " (all; train.batch is %lld)", (long long)c->train.batch);
+    fprintf(out, "%lld training images, %lld for selection (%s) | batch %lld%s, %lld steps an epoch, %lld epochs\n",
             (long long)t->train_count, (long long)t->select_count,
-            t->select_split == SPLIT_TRAIN ? "held out of train" : "official val", (long long)c->train.batch,
+            t->select_split == SPLIT_TRAIN ? "held out of train" : "official val", (long long)trainer_batch(t), asked,
             (long long)t->batches, (long long)c->train.epochs);
     trainer_data_line(t, out);
     fprintf(out, "%s memory %.0f MB a rank (%.0f MB activations) | run folder %s\n",

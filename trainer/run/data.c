@@ -11,6 +11,10 @@ static int64_t images_bytes(const Trainer *t) {
     return t->train_count * t->dataset.height * t->dataset.width * 3;
 }
 
+int64_t trainer_batch(const Trainer *t) {
+    return t->config.train.batch < t->train_count ? t->config.train.batch : t->train_count;
+}
+
 /* Host memory for images of this rank; ranks of a host share it out. */
 static int64_t cache_bytes(const Trainer *t) {
     return t->config.data.memory_mb * 1000000 / t->runtime.comm.local_size;

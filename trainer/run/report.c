@@ -171,7 +171,7 @@ static int interval_ends(const Trainer *t) {
 }
 
 void trainer_report_step(Trainer *t, const StepReport *report) {
-    const int64_t batch = t->config.train.batch, left = t->train_count - (t->at.cursor - 1) * batch;
+    const int64_t batch = trainer_batch(t), left = t->train_count - (t->at.cursor - 1) * batch;
     const int64_t images = left < batch ? left : batch;
     Tally *i = &t->interval;
     /* A contrastive loss grows with the batch, so a smaller last one would show as a dent at the end of every pass. */

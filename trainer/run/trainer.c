@@ -61,8 +61,8 @@ static Status open_model(Trainer *t, Error *err) {
     t->model.bn_eps = (float)c->bn.eps;
     t->model.bn_momentum = (float)c->bn.momentum;
     const float *mean = t->dataset.mean, *std = t->dataset.std;
-    RETURN_IF(step_init(&t->step, c, &t->model, c->train.batch, mean, std, err));
-    RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, mean, std, err));
+    RETURN_IF(step_init(&t->step, c, &t->model, trainer_batch(t), mean, std, err));
+    RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, t->select_count, mean, std, err));
     if (t->runtime.comm.rank != 0)
         return STATUS_OK;
     t->evaluator.sheet = &t->sheet;

@@ -61,7 +61,9 @@ Status trainer_run(Trainer *t, Error *err);
 Status trainer_close(Trainer *t, Status status, Error *err);
 
 /* ---- parts, each its own file ---- */
-/* data.c: chooses the way of the training images, and opens feed and loader for it; and the banner's line about it. */
+/* data.c: images of a whole batch over all ranks: train.batch, or all there are. */
+int64_t trainer_batch(const Trainer *t);
+/* Chooses the way of the training images, and opens feed and loader for it; and the banner's line about it. */
 Status trainer_open_loader(Trainer *t, Error *err);
 void trainer_data_line(const Trainer *t, FILE *out);
 /* resume.c: rank 0 loads, everyone gets the model and t->at. */
