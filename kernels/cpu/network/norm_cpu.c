@@ -2,7 +2,11 @@
  *
  * x [M,C] is walked as wider rows: `fold` positions at a time, width = fold * C elements, with the per-channel vectors
  * repeated `fold` times, so inner loops are long for every C. Sums over positions accumulate in f32 over at most
- * SHORT_RUN wide rows, then in f64, per thread part; parts and folds are added in order. */
+ * SHORT_RUN wide rows, then in f64, per thread part; parts and folds are added in order.
+ *
+ * A variance is the difference of sum x^2 / n and mean^2, which are nearly equal where a channel is nearly constant. So
+ * what accumulates in f32 are x - k and its square, k being the mean as far as it is known (at first: a value); f64
+ * then turns them into the sums of x and x^2, whose rounding is f64's. */
 #include <math.h>
 #include <string.h>
 
@@ -57,37 +61,83 @@ static void reduce_sums(const Wide *wide, void *scratch, double *sums) {
     }
 }
 
-BODY sums_row(DType type, int64_t n, const void *restrict x, float *restrict sum, float *restrict square) {
+BODY sums_row(DType type, int64_t n, const void *restrict x, const float *restrict shift, float *restrict sum,
+              float *restrict square) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float v = lane_load(type, x, i);
+        float v = lane_load(type, x, i) - shift[i];
         sum[i] += v;
         square[i] += v * v;
     }
 }
 
+BODY first_shift(DType type, int64_t n, const void *restrict x, float *restrict shift) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        shift[i] = lane_load(type, x, i);
+}
+
+/* A thread part's sums in the making; everything is per lane of a wide row. */
+typedef struct PartSums {
+    int64_t width;
+    double *total; /* [2 width]: of x and x^2 */
+    float *run;    /* [2 width]: of x - shift and its square, over `pending` rows */
+    float *shift;  /* [width] */
+    int pending;
+    int64_t rows; /* in total */
+} PartSums;
+
+/* Moves the run of the first n lanes into the totals, and the shift to the mean so far. */
+static void flush_shifted(PartSums *p, int64_t n) {
+    const double rows = p->pending, each = 1.0 / (double)(p->rows + p->pending);
+    double *restrict sum = p->total, *restrict square = p->total + p->width;
+    float *restrict run = p->run, *restrict run_square = p->run + p->width, *restrict shift = p->shift;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const double k = (double)shift[i], s = (double)run[i];
+        sum[i] += s + rows * k;
+        square[i] += (double)run_square[i] + k * (2 * s + rows * k);
+        run[i] = run_square[i] = 0.0f;
+        shift[i] = (float)(sum[i] * each);
+    }
+    p->rows += p->pending;
+    p->pending = 0;
+}
+
+BODY sums_part(DType type, const Wide *wide, Part range, const void *x, PartSums *p) {
+    if (range.first < range.last) {
+        const int64_t n = range.last - range.first < wide->width ? range.last - range.first : wide->width;
+        first_shift(type, n, lane_at(type, x, range.first), p->shift);
+    }
+    for (int64_t at = range.first; at < range.last; at += wide->width) {
+        const int64_t n = range.last - at < wide->width ? range.last - at : wide->width;
+        if (p->pending == SHORT_RUN || (n < wide->width && p->pending > 0))
+            flush_shifted(p, wide->width);
+        sums_row(type, n, lane_at(type, x, at), p->shift, p->run, p->run + wide->width);
+        p->pending++;
+        if (n < wide->width)
+            flush_shifted(p, n);
+    }
+    if (p->pending > 0)
+        flush_shifted(p, wide->width);
+}
+
 void norm_sums_cpu(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {
     Wide wide = wide_of(device, M, C);
-    void *scratch = cpu_scratch(device, sums_bytes(&wide));
+    const size_t each = sums_bytes(&wide) / (size_t)wide.parts;
+    char *scratch = cpu_scratch(device, sums_bytes(&wide) + (size_t)wide.parts * (size_t)wide.width * sizeof(float));
+    float *shifts = (float *)(void *)(scratch + sums_bytes(&wide));
 #pragma omp parallel for num_threads(wide.parts) schedule(static, 1) if (wide.parts > 1)
     for (int part = 0; part < wide.parts; part++) {
-        double *total = part_sums(&wide, scratch, part);
-        float *run = (float *)(total + 2 * wide.width);
-        memset(total, 0, sums_bytes(&wide) / (size_t)wide.parts);
-        Part p = part_of(M * C, wide.parts, part, wide.width);
-        int pending = 0;
-        for (int64_t at = p.first; at < p.last; at += wide.width) {
-            int64_t n = p.last - at < wide.width ? p.last - at : wide.width;
-            if (type == DTYPE_BF16)
-                sums_row(DTYPE_BF16, n, lane_at(type, x, at), run, run + wide.width);
-            else
-                sums_row(DTYPE_F32, n, lane_at(type, x, at), run, run + wide.width);
-            if (++pending == SHORT_RUN) {
-                flush(wide.width, run, total);
-                pending = 0;
-            }
-        }
-        flush(wide.width, run, total);
+        PartSums p = {.width = wide.width, .total = part_sums(&wide, scratch, part)};
+        p.run = (float *)(p.total + 2 * wide.width);
+        p.shift = shifts + (int64_t)part * wide.width;
+        memset(p.total, 0, each);
+        const Part range = part_of(M * C, wide.parts, part, wide.width);
+        if (type == DTYPE_BF16)
+            sums_part(DTYPE_BF16, &wide, range, x, &p);
+        else
+            sums_part(DTYPE_F32, &wide, range, x, &p);
     }
     reduce_sums(&wide, scratch, sums);
 }

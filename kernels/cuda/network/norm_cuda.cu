@@ -2,7 +2,11 @@
  *
  * Sums over rows: f32 over at most LONGEST_RUN rows of a thread, then f64 over the threads of a block, which leaves one
  * row of partial sums per span of rows in the scratch memory; combine_kernel adds those in a fixed order. No atomics,
- * so the same tensor gives the same bits. */
+ * so the same tensor gives the same bits.
+ *
+ * A variance is the difference of sum x^2 / n and mean^2, which are nearly equal where a channel is nearly constant. So
+ * what a block sums in f32 are x - k and its square, k being a value of the channel from the middle of the block's
+ * span; f64 then turns them into the sums of x and x^2, whose rounding is f64's. */
 #include "kernels/cuda/threads/channels.cuh"
 
 /* Rows of a thread: at least what it loads at once; f32 sums run over at most LONGEST_RUN; passes without sums are cut
@@ -14,24 +18,35 @@ enum { RESIDENT = 4, RESIDENT_BACKWARD = 3 };
 
 /* ---- partial sums ------------------------------------------------------------------------------------------------ */
 
-/* partial [spans, 2C] f64: the block's part of its span's row, from the threads' two f32 sums per channel. */
+/* The threads' two f32 sums per channel: [2][rows, channels of the tile], as threads are numbered. */
+template <int COUNT> using Runs = float[2][BLOCK * COUNT];
+
 template <int COUNT>
-static __device__ __forceinline__ void store_partials(const Tiling &t, const ChannelWalk &w, const float *first,
-                                                      const float *second, double *partial) {
-    __align__(16) __shared__ float runs[2][BLOCK * COUNT]; /* [rows, channels of the tile], as threads are numbered */
+static __device__ __forceinline__ void store_runs(Runs<COUNT> &runs, const float *first, const float *second) {
     for (int i = 0; i < COUNT; i++) {
         runs[0][threadIdx.x * COUNT + i] = first[i];
         runs[1][threadIdx.x * COUNT + i] = second[i];
     }
     __syncthreads();
+}
+
+static __device__ __forceinline__ double sum_of_rows(const float *run, unsigned rows, int wide) {
+    double sum = 0.0;
+    for (unsigned row = 0; row < rows; row++)
+        sum += (double)run[(int)row * wide];
+    return sum;
+}
+
+/* partial [spans, 2C] f64: the block's part of its span's row. */
+template <int COUNT>
+static __device__ __forceinline__ void store_partials(const Tiling &t, const ChannelWalk &w, const float *first,
+                                                      const float *second, double *partial) {
+    __align__(16) __shared__ Runs<COUNT> runs;
+    store_runs<COUNT>(runs, first, second);
     for (int i = (int)threadIdx.x; i < 2 * w.wide; i += BLOCK) {
         const int half = i >= w.wide, column = i - half * w.wide, channel = w.tile_channel + column;
-        if (channel >= t.C)
-            continue;
-        double sum = 0.0;
-        for (unsigned row = 0; row < t.rows; row++)
-            sum += (double)runs[half][(int)row * w.wide + column];
-        partial[(w.span * 2 + half) * t.C + channel] = sum;
+        if (channel < t.C)
+            partial[(w.span * 2 + half) * t.C + channel] = sum_of_rows(runs[half] + column, t.rows, w.wide);
     }
 }
 
@@ -67,12 +82,37 @@ static void combine(Device *device, const Tiling *t, const double *partial, cons
 
 /* ---- batch sums -------------------------------------------------------------------------------------------------- */
 
+/* Where a span of `rows` rows has the values that a block subtracts. */
+static __device__ __forceinline__ int64_t shift_row(const Tiling &t, const ChannelWalk &w, int64_t rows) {
+    return w.span * t.span + rows / 2;
+}
+
+/* Like store_partials, from the sums of x - k and (x - k)^2: those of x and x^2. */
+template <typename T, int COUNT>
+static __device__ __forceinline__ void store_shifted(const Tiling &t, const ChannelWalk &w, int64_t rows, const T *x,
+                                                     const float *sum, const float *square, double *partial) {
+    __align__(16) __shared__ Runs<COUNT> runs;
+    store_runs<COUNT>(runs, sum, square);
+    for (int column = (int)threadIdx.x; column < w.wide; column += BLOCK) {
+        const int channel = w.tile_channel + column;
+        if (channel >= t.C)
+            continue;
+        const double k = (double)element_load(x + shift_row(t, w, rows) * t.C + channel), nk = (double)rows * k;
+        const double s = sum_of_rows(runs[0] + column, t.rows, w.wide);
+        partial[w.span * 2 * t.C + channel] = s + nk;
+        partial[(w.span * 2 + 1) * t.C + channel] = sum_of_rows(runs[1] + column, t.rows, w.wide) + k * (2.0 * s + nk);
+    }
+}
+
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     sums_kernel(Tiling t, const T *__restrict__ x, double *__restrict__ partial) {
     constexpr int COUNT = Pack<T, WIDE>::COUNT;
     const ChannelWalk w = channel_walk(t);
-    float sum[COUNT] = {0}, square[COUNT] = {0};
+    const int64_t left = t.M - w.span * t.span, span_rows = left < t.span ? left : t.span;
+    float sum[COUNT] = {0}, square[COUNT] = {0}, shift[COUNT] = {0};
+    if (w.active)
+        pack_floats<T, WIDE>(pack_load<T, WIDE>(x, shift_row(t, w, span_rows) * t.C + w.channel), shift);
     walk_rows<4>(w, [&](auto rows, int64_t at) {
         constexpr int ROWS = decltype(rows)::COUNT;
         typename Pack<T, WIDE>::Raw inputs[ROWS];
@@ -82,12 +122,13 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
             float v[COUNT];
             pack_floats<T, WIDE>(inputs[r], v);
             for (int i = 0; i < COUNT; i++) {
+                v[i] -= shift[i];
                 sum[i] += v[i];
                 square[i] += v[i] * v[i];
             }
         }
     });
-    store_partials<COUNT>(t, w, sum, square, partial);
+    store_shifted<T, COUNT>(t, w, span_rows, x, sum, square, partial);
 }
 
 void norm_sums_cuda(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {

@@ -141,6 +141,51 @@ static void test_finalize_one_position(void **state) {
     tensor_free(&sums), tensor_free(&one), tensor_free(&out), tensor_free(&rm), tensor_free(&rv);
 }
 
+/* Channels that are nearly constant, and exactly so: their variance is far below mean^2, and must not be its rounding.
+ */
+static void variance_case(Device *d, DType type, int64_t M, int C, double low, double high) {
+    const float eps = 1e-5f;
+    Tensor x = tensor_random(d, type, M * C, low, high, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
+    Tensor one = tensor_random(d, DTYPE_F32, C, 1, 1, 1), out = tensor_new(d, DTYPE_F32, 4 * C);
+    Tensor rm = tensor_zero(d, DTYPE_F32, C), rv = tensor_zero(d, DTYPE_F32, C);
+    double *xs = tensor_values(&x), *want = block(C), *want_var = block(C), *want_mean = block(C);
+    for (int64_t i = 0; i < M * C; i++)
+        want_mean[i % C] += xs[i] / (double)M;
+    for (int64_t i = 0; i < M * C; i++)
+        want_var[i % C] += (xs[i] - want_mean[i % C]) * (xs[i] - want_mean[i % C]) / (double)(M - 1);
+    for (int c = 0; c < C; c++)
+        want[c] = 1 / sqrt(want_var[c] * (double)(M - 1) / (double)M + (double)eps);
+    float *o = out.data;
+    d->ops->norm_sums(d, M, C, type, x.data, sums.data);
+    d->ops->norm_finalize(d, C, sums.data, (double)M, eps, 1.0f, one.data, one.data, o, o + C, o + 2 * C, o + 3 * C,
+                          rm.data, rv.data);
+    double *got = tensor_values(&out), *got_var = tensor_values(&rv);
+    assert_true(compare_vectors("invstd of a nearly constant channel", C, got + C, want, TOLERANCE_F32));
+    if (low < high)
+        assert_true(compare_vectors("its running variance", C, got_var, want_var, TOLERANCE_F32));
+    for (int c = 0; c < C && low == high; c++)
+        assert_true(got_var[c] <= 1e-9 * low * low);
+    free(xs), free(want), free(want_var), free(want_mean), free(got), free(got_var);
+    tensor_free(&x), tensor_free(&sums), tensor_free(&one), tensor_free(&out), tensor_free(&rm), tensor_free(&rv);
+}
+
+static void test_variance_far_below_the_mean(void **state) {
+    Device *d = *state;
+    const int threads = d->threads, most = d->kind == DEVICE_CPU ? 3 : 1;
+    for (int t = 0; t < 2; t++)
+        for (d->threads = 1; d->threads <= most; d->threads++)
+            for (int s = 0; s < SHAPES; s++) {
+                const double spread =
+                    types[t] == DTYPE_BF16 ? 100 : 1; /* bf16 has 8 bits: numbers near 1000 are 4 apart */
+                if (shapes[s].M < 7)
+                    continue;
+                variance_case(d, types[t], rows_of(d, s), shapes[s].C, 1000 - spread, 1000 + spread);
+                variance_case(d, types[t], rows_of(d, s), shapes[s].C, -50 - 0.1 * spread, -50);
+                variance_case(d, types[t], rows_of(d, s), shapes[s].C, 3.3, 3.3);
+            }
+    d->threads = threads;
+}
+
 static void test_from_running(void **state) {
     Device *d = *state;
     enum { C = 21 };
@@ -431,6 +476,7 @@ int main(void) {
         cmocka_unit_test(test_sums_of_many_rows),
         cmocka_unit_test(test_finalize),
         cmocka_unit_test(test_finalize_one_position),
+        cmocka_unit_test(test_variance_far_below_the_mean),
         cmocka_unit_test(test_from_running),
         cmocka_unit_test(test_apply),
         cmocka_unit_test(test_apply_keeps_nan),
