@@ -273,24 +273,46 @@ void contrast_gradient_cpu(Device *device, const ContrastShape *shape, const flo
     }
 }
 
+/* order [rows]: the rows that have a group, by group, each in the order of rows; first [groups + 1]: where groups
+ * begin.
+ */
+static void sort_by_group(const ContrastShape *shape, const int32_t *group, const int32_t *counts, int32_t *first,
+                          int32_t *order) {
+    first[0] = 0;
+    for (int g = 0; g < shape->groups; g++)
+        first[g + 1] = first[g] + counts[g];
+    for (int64_t i = 0; i < shape->rows; i++)
+        if (group[i] >= 0)
+            order[first[group[i]]++] = (int32_t)i;
+    for (int g = shape->groups; g > 0; g--) /* they have moved on to the next group's */
+        first[g] = first[g - 1];
+    first[0] = 0;
+}
+
+/* Sums are f64 while they grow: rows of a large group are alike, so that f32 would round every addition the same way,
+ * and 1/T makes much of it. */
 void contrast_groups_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group, float *sums,
                          int32_t *counts) {
-    int dim = shape->dim;
-    memset(sums, 0, (size_t)shape->groups * (size_t)dim * sizeof *sums);
-    memset(counts, 0, (size_t)shape->groups * sizeof *counts);
+    const int dim = shape->dim, groups = shape->groups;
+    int32_t *first = cpu_scratch(device, ((size_t)groups + 1 + (size_t)shape->rows) * sizeof *first);
+    int32_t *order = first + groups + 1;
+    memset(counts, 0, (size_t)groups * sizeof *counts);
     for (int64_t i = 0; i < shape->rows; i++)
         if (group[i] >= 0)
             counts[group[i]]++;
+    sort_by_group(shape, group, counts, first, order);
 #pragma omp parallel for num_threads(device->threads) schedule(static)
-    for (int first = 0; first < dim; first += GROUP_LANES) {
-        int last = first + GROUP_LANES < dim ? first + GROUP_LANES : dim;
-        for (int64_t i = 0; i < shape->rows; i++) {
-            if (group[i] < 0)
-                continue;
-            const float *restrict zi = z + i * dim;
-            float *restrict sum = sums + (int64_t)group[i] * dim;
-            for (int k = first; k < last; k++)
-                sum[k] += zi[k];
+    for (int lane = 0; lane < dim; lane += GROUP_LANES) {
+        const int lanes = dim - lane < GROUP_LANES ? dim - lane : GROUP_LANES;
+        for (int g = 0; g < groups; g++) {
+            double sum[GROUP_LANES] = {0};
+            for (int32_t at = first[g]; at < first[g + 1]; at++) {
+                const float *restrict zi = z + (int64_t)order[at] * dim + lane;
+                for (int k = 0; k < lanes; k++)
+                    sum[k] += (double)zi[k];
+            }
+            for (int k = 0; k < lanes; k++)
+                sums[(int64_t)g * dim + lane + k] = (float)sum[k];
         }
     }
 }
@@ -310,7 +332,10 @@ void contrast_loss_cpu(Device *device, const ContrastShape *shape, const float *
         double dot = 0.0;
         for (int k = 0; k < dim; k++)
             dot += (double)zi[k] * ((double)sum[k] - (double)zi[k]);
-        total += (double)lse[i] - dot / ((double)positives * (double)shape->temperature);
+        /* Never below the log of the number of positives: only rounding gets there, for e^s is convex. */
+        const double value = (double)lse[i] - dot / ((double)positives * (double)shape->temperature);
+        const double least = log((double)positives);
+        total += value < least ? least : value;
     }
     double scale = (double)shape->temperature / (double)shape->base_temperature;
     *loss = shape->anchors > 0 ? scale * total / (double)shape->anchors : 0.0;

@@ -177,7 +177,7 @@ static __global__ void segment_sum_kernel(int64_t n, int dim, const uint32_t *__
     }
     __syncthreads();
     for (int d = (int)threadIdx.x; d < dim; d += (int)blockDim.x) {
-        float sum = 0.0f;
+        double sum = 0.0;
         for (int start = 0; start < SEGMENT && key[start] != NO_GROUP; start += AHEAD) {
             float values[AHEAD];
 #pragma unroll
@@ -188,10 +188,10 @@ static __global__ void segment_sum_kernel(int64_t n, int dim, const uint32_t *__
                 const int at = start + i;
                 if (key[at] == NO_GROUP)
                     continue;
-                sum += values[i];
+                sum += (double)values[i];
                 if (at + 1 == SEGMENT || key[at + 1] != key[at]) {
-                    segment_place(out, keys, n, begin, begin + at + 1, key[at], dim)[d] = sum;
-                    sum = 0.0f;
+                    segment_place(out, keys, n, begin, begin + at + 1, key[at], dim)[d] = (float)sum;
+                    sum = 0.0;
                 }
             }
         }
@@ -214,11 +214,11 @@ static __global__ void group_join_kernel(int groups, int dim, const int32_t *__r
         const int64_t segment = first[group] / SEGMENT, last = (end[group] - 1) / SEGMENT;
         if (segment == last)
             continue;
-        float sum = parts[(segment * 2 + 1) * dim + d];
+        double sum = (double)parts[(segment * 2 + 1) * dim + d];
 #pragma unroll 8
         for (int64_t s = segment + 1; s <= last; s++)
-            sum += parts[s * 2 * dim + d];
-        sums[i] = sum;
+            sum += (double)parts[s * 2 * dim + d];
+        sums[i] = (float)sum;
     }
 }
 
@@ -292,8 +292,10 @@ void contrast_groups_cuda(Device *device, const ContrastShape *shape, const floa
 
 /* ---- loss -------------------------------------------------------------------------------------------------------- */
 
-/* parts [gridDim.x] = sums over own anchors of lse_i - mean_{p in P_i} s_ip; a warp per row. */
-static __global__ void loss_kernel(int64_t own_rows, int64_t own_first, int dim, double temperature,
+/* parts [gridDim.x] = sums over own anchors of lse_i - mean_{p in P_i} s_ip; a warp per row. `bounded`: none is below
+ * the log of its number of positives: only rounding gets there, for e^s is convex. Not so where lse is of rounded rows.
+ */
+static __global__ void loss_kernel(int64_t own_rows, int64_t own_first, int dim, double temperature, bool bounded,
                                    const float *__restrict__ z, const int32_t *__restrict__ group,
                                    const float *__restrict__ sums, const int32_t *__restrict__ counts,
                                    const float *__restrict__ lse, float *__restrict__ lse_out,
@@ -314,7 +316,8 @@ static __global__ void loss_kernel(int64_t own_rows, int64_t own_first, int dim,
             dot += value * ((double)sums[(int64_t)id * dim + d] - value);
         }
         dot = warp_reduce<Sum>(dot);
-        total += (double)lse[own] - dot / ((double)positives * temperature);
+        const double value = (double)lse[own] - dot / ((double)positives * temperature);
+        total += bounded && value < log((double)positives) ? log((double)positives) : value;
     }
     total = block_reduce<Sum>(lane == 0 ? total : 0.0, 0.0);
     if (threadIdx.x == 0)
@@ -339,7 +342,7 @@ void contrast_loss_cuda(Device *device, const ContrastShape *shape, const float 
     const double T = (double)shape->temperature;
     if (blocks)
         CUDA_LAUNCH(device, loss_kernel, (unsigned)blocks, BLOCK, 0, shape->own_rows, shape->own_first, shape->dim, T,
-                    z, group, sums, counts, lse, lse_out, parts);
+                    shape->products == DTYPE_F32, z, group, sums, counts, lse, lse_out, parts);
     if (blocks == 0 || shape->anchors <= 0)
         zero_cuda(device, loss, sizeof *loss);
     else

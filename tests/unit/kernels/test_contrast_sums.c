@@ -83,6 +83,49 @@ static void test_nan_stays_in_its_group(void **state) {
     tensor_free(&z), tensor_free(&group), tensor_free(&sums), tensor_free(&counts);
 }
 
+/* Loss of `rows` rows in `groups` groups, all rows of a group alike; groups are orthogonal. */
+static double loss_of_equal_rows(Device *d, int rows, int dim, int groups, float temperature) {
+    float *values = block((int64_t)rows * dim, sizeof *values);
+    int32_t *ids = block(rows, sizeof *ids);
+    for (int i = 0; i < rows; i++) {
+        ids[i] = i % groups;
+        for (int k = ids[i]; k < dim; k += groups) /* unit vectors of coordinates that f32 has to round */
+            values[i * dim + k] = 1.0f / sqrtf((float)((dim - ids[i] + groups - 1) / groups));
+    }
+    Tensor z = tensor_new(d, DTYPE_F32, (int64_t)rows * dim), group = tensor_new(d, DTYPE_I32, rows);
+    Tensor sums = tensor_zero(d, DTYPE_F32, groups * dim), counts = tensor_zero(d, DTYPE_I32, groups);
+    Tensor lse = tensor_new(d, DTYPE_F32, rows), out = tensor_new(d, DTYPE_F32, rows),
+           loss = tensor_new(d, DTYPE_F64, 1);
+    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)d->ops->contrast_scratch(d, rows, groups, dim));
+    ContrastShape shape = {rows, 0, rows, dim, groups, rows, temperature, 0.07f, DTYPE_F32};
+    d->ops->copy_in(d, z.data, values, (size_t)rows * (size_t)dim * sizeof *values);
+    d->ops->copy_in(d, group.data, ids, (size_t)rows * sizeof *ids);
+    d->ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
+    d->ops->contrast_lse(d, &shape, z.data, lse.data, scratch.data);
+    d->ops->contrast_loss(d, &shape, z.data, group.data, sums.data, counts.data, lse.data, loss.data, out.data);
+    double got;
+    d->ops->copy_out(d, &got, loss.data, sizeof got);
+    free(values), free(ids);
+    tensor_free(&z), tensor_free(&group), tensor_free(&sums), tensor_free(&counts), tensor_free(&lse);
+    tensor_free(&out), tensor_free(&loss), tensor_free(&scratch);
+    return got;
+}
+
+/* Equal rows are the worst case of a sum that rounds: each addition rounds alike, and 1/T makes a hundredfold of it.
+ * One group alone: T/T0 log(rows - 1). And a saturated loss, pairs far from each other: log(1 + ...) of nearly nothing
+ * is no less than nothing. */
+static void test_equal_rows(void **state) {
+    Device *d = *state;
+    const int rows = d->kind == DEVICE_CUDA ? 1024 : 4096;
+    const double want = (double)0.01f / (double)0.07f * log(rows - 1.0);
+    for (int dim = 48; dim <= 128; dim += 40) {
+        assert_within("loss of equal rows", dim, fabs(loss_of_equal_rows(d, rows, dim, 1, 0.01f) - want) / want, 2e-6);
+        const double saturated = loss_of_equal_rows(d, 2 * (dim / 2), dim, dim / 2, 0.01f);
+        assert_true(saturated >= 0);
+        assert_within("saturated loss", dim, saturated, 2e-6);
+    }
+}
+
 /* Sums over thousands of columns whose terms have one sign: a bias of the additions would show. */
 static void test_few_rows_against_many_columns(void **state) {
     Device *d = *state;
@@ -130,6 +173,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_nan_stays_in_its_group),
+        cmocka_unit_test(test_equal_rows),
         cmocka_unit_test(test_few_rows_against_many_columns),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);
