@@ -309,22 +309,24 @@ void step_update(Step *s, double lr) {
     }
 }
 
-/* Local norms leave every rank its own running statistics: the run keeps their mean. */
-static void average_running(Step *s) {
+/* Local norms leave every rank its own running statistics: the run keeps the mean over the ranks that had rows. The
+ * others saw nothing, theirs are those of the step before. */
+static void average_running(Step *s, int64_t own_rows) {
     Model *m = s->model;
     if (m->bn_global || s->comm->size == 1)
         return;
     const size_t n = (size_t)m->running_total;
     float *values = malloc(n * sizeof *values);
-    double *sums = malloc(n * sizeof *sums);
+    double *sums = malloc((n + 1) * sizeof *sums); /* and how many ranks they are of */
     if (!values || !sums)
         device_fatal(s->device, STATUS_SYSTEM, "out of memory averaging running statistics");
     s->device->ops->copy_out(s->device, values, m->running, n * sizeof *values);
     for (size_t i = 0; i < n; i++)
-        sums[i] = values[i];
-    comm_host_sum_f64(s->comm, sums, (int)n);
+        sums[i] = own_rows > 0 ? values[i] : 0.0;
+    sums[n] = own_rows > 0;
+    comm_host_sum_f64(s->comm, sums, (int)n + 1);
     for (size_t i = 0; i < n; i++)
-        values[i] = (float)(sums[i] / s->comm->size);
+        values[i] = (float)(sums[i] / sums[n]);
     s->device->ops->copy_in(s->device, m->running, values, n * sizeof *values);
     s->device->ops->sync(s->device);
     free(values);
@@ -427,7 +429,7 @@ void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
     if (!report->finite)
         ops->copy(s->device, m->running, s->running_before, sizeof(float) * (size_t)m->running_total);
     else
-        average_running(s);
+        average_running(s, input->rows);
     if (report->finite && update)
         step_update(s, input->lr);
     ends(s, PHASE_OPTIMISE);
