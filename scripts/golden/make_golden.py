@@ -7,7 +7,8 @@ Layout of a file:
   /expect/RUN one group per run of the program, attribute args (further arguments, separated by spaces), and below it the
               expected outputs under the names the program writes. A NaN among expected values says "not specified".
               Attribute ranks (integer): what is expected holds for so many ranks; without it, for any number.
-              Attribute tolerance of a dataset: the relative L2 distance allowed, in place of the test's own.
+              Attribute tolerance of a dataset: the relative L2 distance allowed, in place of the test's own. encode-black
+              has one of a few times what float32 in the same code is off: batch norm of images without any contrast.
 
 Files eval-*.h5 are for `excon eval`: attributes encoder and set; /images uint8 NHWC, /labels, /mean, /std, /model/NAME, and
 one number under /expect for each that it prints.
@@ -82,7 +83,7 @@ def make_batch(n, side):
     standard = make_images(n, side)
     near = lambda x: x.roll((int(torch.randint(side, (1,))), 2), dims=(2, 3)).flip(3) + 0.3 * torch.randn_like(x)
     labels = torch.randint(CLASSES, (n,))
-    labels[1] = labels[0]
+    labels[1:2] = labels[0]
     return {"standard": standard, "random": near(standard), "backup": near(standard), "labels": labels}
 
 
@@ -191,6 +192,18 @@ def take_steps(model, batch, settings, dtype, check):
     return {"once": once, "ten": {"losses": torch.stack(losses)}}
 
 
+def require_other_classes(model, images, settings):
+    """Some image's class is clear, and another one on the way to it, so that explaining both would show."""
+    with torch.no_grad():
+        best = (lambda x: model.classifier(model.encoder(x)).topk(2, dim=1))
+        points = [best(images * ((i + 0.5) / settings.steps)).indices[:, 0] for i in range(settings.steps)]
+        whole = best(images)
+    if float((whole.values[:, 0] - whole.values[:, 1]).min()) < LOGIT_MARGIN:
+        raise TooClose("class")
+    if not any((point != whole.indices[:, 0]).any() for point in points):
+        raise TooClose("same class")
+
+
 def run_explain(model, inputs, settings, dtype, check):
     model, inputs = in_precision(model, dtype), cast(inputs, dtype)
     least, hooks = watch_kinks(model)
@@ -202,6 +215,8 @@ def run_explain(model, inputs, settings, dtype, check):
             raise TooClose("kink")
         if settings.rule == "correct" and not 0 < int(found.accept.sum()) < len(found.accept):
             raise TooClose("accept")
+        if settings.saliency == "integrated" and settings.target == "predicted":
+            require_other_classes(model, inputs["images"], settings)
     return {"once": {"cam": found.cam, "mask": found.mask, "masked": found.masked, "masked_logits": found.masked_logits,
                      "accept": found.accept.int()}}
 
@@ -326,7 +341,7 @@ def make_inputs(op, case, model):
     if op == "eval":
         return make_photographs(model, n, side, case["classes"])
     if op in ("encode", "explain"):
-        inputs = {"images": make_images(n, side)}
+        inputs = {"images": make_images(n, side) if not case.get("black") else ref.black(torch.zeros(1)).expand(n, 3, side, side).clone()}
         return inputs if op == "encode" else {**inputs, "targets": torch.randint(CLASSES, (n,))}
     labels = torch.randint(CLASSES - 1, (n,))
     labels[1] = CLASSES - 1  # the only one of its class
@@ -412,8 +427,8 @@ def write(folder, name, op, case):
                 group.attrs["ranks"] = np.int32(1 if run == "alone" else case["ranks"])
             for key, value in outputs.items():
                 group[key] = stored(value)
-                if (run, key) in tolerances:
-                    group[key].attrs["tolerance"] = tolerances[run, key]
+                if (run, key) in tolerances or "tolerance" in case:
+                    group[key].attrs["tolerance"] = tolerances.get((run, key), case.get("tolerance"))
     size = os.path.getsize(path)
     assert size < LIMIT, (path, size)
     accept = runs.get("once", {}).get("accept")
@@ -425,6 +440,7 @@ CASES = {
     "eval-faithfulness": ("eval", {"n": 33, "classes": 8, "batch": 10}),
     "encode-resnet10": ("encode", {}),
     "encode-resnet50": ("encode", {"encoder": "resnet50", "n": 6}),
+    "encode-black": ("encode", {"black": True, "side": 64, "n": 3, "tolerance": 3e-6}),
     "explain-official": ("explain", {"profile": "official"}),
     "explain-recommended": ("explain", {}),
     "explain-layer3": ("explain", {"layer": 3}),
@@ -438,6 +454,7 @@ CASES = {
     "explain-local": ("explain", {"profile": "official", "ranks": 2, "n": 8}),
     "explain-gradient": ("explain", {"saliency": "gradient"}),
     "explain-integrated": ("explain", {"saliency": "integrated", "steps": 8}),
+    "explain-integrated-predicted": ("explain", {"saliency": "integrated", "steps": 8, "target": "predicted"}),
     "encode-bf16": ("encode", {"precision": "bf16"}),
     "explain-bf16": ("explain", {"precision": "bf16"}),
     "supcon-none": ("supcon", {"method": "supcon", "n": 11}),
@@ -461,6 +478,9 @@ CASES = {
     "step-excon-black": ("step", {"method": "excon", "fill": "black"}),
     "step-excon-still": ("step", {"method": "excon", "bn": "batch", "update": False}),
     "step-exconb-black": ("step", {"method": "exconb", "background": "class", "source": "complement", "fill": "black"}),
+    "step-excon-integrated": ("step", {"method": "excon", "profile": "official", "saliency": "integrated", "steps": 4}),
+    "step-ce-idle-rank": ("step", {"method": "ce", "ranks": 2, "n": 1}),
+    "step-supcon-idle-rank": ("step", {"method": "supcon", "ranks": 3, "n": 2}),
     "step-supcon-local": ("step", {"method": "supcon", "ranks": 2}),
     "step-exconb-local": ("step", {"method": "exconb", "profile": "official", "background": "denominator", "ranks": 2}),
     "step-supcon-bf16": ("step", {"method": "supcon", "temperature": 0.5, "precision": "bf16"}),

@@ -225,9 +225,10 @@ def set_running_statistics(model, values):
 
 
 def split(batch, ranks):
-    """Contiguous parts whose sizes differ by one at most, larger ones first."""
+    """Contiguous parts whose sizes differ by one at most, larger ones first; none for ranks without samples."""
     pieces = {name: torch.tensor_split(value, ranks) for name, value in batch.items()}
-    return [{name: pieces[name][r] for name in batch} for r in range(ranks)]
+    parts = [{name: pieces[name][r] for name in batch} for r in range(ranks)]
+    return [part for part in parts if all(len(value) for value in part.values())]
 
 
 def on_ranks(model, batch, ranks, run):
@@ -254,13 +255,15 @@ def together(parts):
 
 
 def explain(model, images, targets, settings):
-    """CAM pass, masked pass, and with batch statistics the original pass, which only moves the running statistics."""
+    """CAM pass (integrated: one a point), masked pass, and with batch statistics the original pass, which only moves the
+    running statistics. All of them move those, if any does."""
     model.train(settings.batch_statistics)
     before = [buffer.clone() for buffer in running_statistics(model)]
     wanted = targets
     if settings.target == "predicted":
         with torch.no_grad():
             wanted = model.classifier(model.encoder(images)).argmax(dim=1)
+        set_running_statistics(model, before)  # asking for the class is no pass of the method
     cam = saliency(model, images, wanted, settings)
     scaled = scale_cam(cam, images.shape[-1])
     mask = (scaled > settings.threshold).to(images.dtype)

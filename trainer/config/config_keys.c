@@ -76,7 +76,7 @@ const Key config_keys[] = {
     ENUM("explain.bn", explain.bn, HASHED, LIST("batch", "running"), "batch", "running",
          "batch norm statistics of the explanation passes"),
     BOOL("explain.update_running_stats", explain.update_running_stats, HASHED, "true", "false",
-         "let those passes move the running statistics; needs explain.bn: batch"),
+         "let those passes move the running statistics, integrated with every point; needs explain.bn: batch"),
     ENUM("explain.target", explain.target, HASHED, LIST("label", "predicted"), "label", NULL,
          "class that is explained"),
     REAL("explain.threshold", explain.threshold, HASHED, 0, 1, "0.5", NULL,

@@ -23,13 +23,13 @@ static size_t round64(size_t bytes) {
 static Status allocate(Explainer *e, Error *err) {
     const Model *m = e->model;
     const size_t N = (size_t)e->max_rows, px = (size_t)m->shape.size * (size_t)m->shape.size;
-    const int by_input = e->layer < 0;
+    const int integrated = e->options.method == EXPLAIN_INTEGRATED;
     struct {
         void **at;
         size_t bytes;
     } parts[] = {
         {&e->masked, N * px * 3 * dtype_size(m->dtype)},
-        {&e->accumulated, by_input ? N * px * 3 * dtype_size(m->dtype) : 0},
+        {&e->accumulated, integrated ? N * px * 3 * dtype_size(m->dtype) : 0},
         {(void **)&e->constants, 6 * sizeof(float)},
         {(void **)&e->alpha, N * (size_t)e->channels * sizeof(float)},
         {(void **)&e->cam, N * (size_t)(e->h * e->w) * sizeof(float)},
@@ -64,6 +64,7 @@ Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model,
         e->channels = t.C;
     }
     const int fold = options->bn == EXPLAIN_BN_RUNNING;
+    e->updates = !fold && options->update_running_stats;
     RETURN_IF(
         plan_init(&e->explain, model, PLAN_EXPLAIN, e->layer, fold && e->layer >= 0 ? e->layer : 0, max_rows, err));
     RETURN_IF(plan_init(&e->infer, model, PLAN_INFER, -1, fold ? model->layer_count : 0, max_rows, err));
@@ -96,33 +97,40 @@ static Walk make_walk(const Explainer *e, const Plan *plan, int64_t rows, int64_
                   .rows = rows,
                   .global_rows = global_rows,
                   .norm = batch ? NORM_BATCH : NORM_RUNNING,
-                  .update_running = batch && e->options.update_running_stats};
+                  .update_running = e->updates};
 }
 
-/* Forward of the explained pass and d logit[target] / d features. */
-static void forward_to_target(Explainer *e, const Walk *walk, const void *images, const int32_t *labels) {
+/* Forward of the images themselves; their batch statistics are kept for explain_select. */
+static void forward_images(Explainer *e, const Walk *walk, const void *images) {
     const Model *m = e->model;
-    const Ops *ops = m->device->ops;
-    const int C = m->shape.classes;
-    if (images)
-        ops->copy(m->device, walk_at(walk, 0), images, image_bytes(m) * (size_t)walk->rows);
+    m->device->ops->copy(m->device, walk_at(walk, 0), images, image_bytes(m) * (size_t)walk->rows);
     walk_forward(walk, e->heads->features);
-    const int32_t *target = labels;
-    if (e->options.target == TARGET_PREDICTED) {
-        heads_classify(e->heads, walk->rows);
-        ops->classify_predict(m->device, walk->rows, C, e->heads->logits, e->target);
-        target = e->target;
-    }
-    ops->classify_onehot(m->device, walk->rows, C, target, e->heads->dlogits);
-    heads_classify_backward_data(e->heads, walk->rows);
+    if (e->updates)
+        walk_save_moments(m, e->moments);
+}
+
+/* The classes that are explained: the labels, or what the model made of the images in the last forward. */
+static const int32_t *choose_targets(Explainer *e, int64_t rows, const int32_t *labels) {
+    const Model *m = e->model;
+    if (e->options.target != TARGET_PREDICTED)
+        return labels;
+    heads_classify(e->heads, rows);
+    m->device->ops->classify_predict(m->device, rows, m->shape.classes, e->heads->logits, e->target);
+    return e->target;
+}
+
+/* d logit[target] / d features. */
+static void seed_backward(Explainer *e, int64_t rows, const int32_t *target) {
+    const Model *m = e->model;
+    m->device->ops->classify_onehot(m->device, rows, m->shape.classes, target, e->heads->dlogits);
+    heads_classify_backward_data(e->heads, rows);
 }
 
 static void gradcam(Explainer *e, const Walk *walk, const void *images, const int32_t *labels) {
     const Model *m = e->model;
     const Ops *ops = m->device->ops;
-    forward_to_target(e, walk, images, labels);
-    if (walk->update_running)
-        walk_save_moments(m, e->moments);
+    forward_images(e, walk, images);
+    seed_backward(e, walk->rows, choose_targets(e, walk->rows, labels));
     const void *dA = walk_backward_to(walk, e->heads->dfeatures, e->layer);
     ops->saliency_weights(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, dA, e->alpha);
     ops->saliency_cam(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, walk_at(walk, m->layers[e->layer].out),
@@ -140,25 +148,39 @@ static void affine(Explainer *e, int64_t rows, float scale, const void *x, const
     m->device->ops->sync(m->device);
 }
 
-/* Signed sum over channels of the input gradient (Simonyan et al. 2014), or of image times the mean gradient on the
- * straight path from the mean colour, midpoint rule (integrated gradients, Sundararajan et al. 2017). */
-static void input_gradients(Explainer *e, const Walk *walk, const void *images, const int32_t *labels) {
+/* Signed sum over channels of the input gradient (Simonyan et al. 2014). */
+static void input_gradient(Explainer *e, const Walk *walk, const void *images, const int32_t *labels) {
     const Model *m = e->model;
-    const Ops *ops = m->device->ops;
-    const int px = m->shape.size * m->shape.size;
-    const int integrated = e->options.method == EXPLAIN_INTEGRATED;
-    const int steps = integrated ? e->options.steps : 1;
+    forward_images(e, walk, images);
+    seed_backward(e, walk->rows, choose_targets(e, walk->rows, labels));
+    const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
+    m->device->ops->saliency_channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype, dx, NULL,
+                                         e->options.relu, e->cam);
+}
+
+/* Signed sum over channels of image times the mean gradient on the straight path from the mean colour, midpoint rule
+ * (integrated gradients, Sundararajan et al. 2017). All points explain the same classes. What is asked of the images
+ * themselves, which are no point of the path, takes one more forward: their predicted classes, and the batch statistics
+ * for the published code's pass over the originals, which explain_select accounts for. */
+static void integrated_gradients(Explainer *e, const Walk *walk, const void *images, const int32_t *labels) {
+    const Model *m = e->model;
+    const int steps = e->options.steps;
+    const int32_t *target = labels;
+    if (e->updates || e->options.target == TARGET_PREDICTED) {
+        Walk still = *walk;
+        still.update_running = 0;
+        forward_images(e, &still, images);
+        target = choose_targets(e, walk->rows, labels);
+    }
     for (int s = 0; s < steps; s++) {
-        if (integrated)
-            affine(e, walk->rows, ((float)s + 0.5f) / (float)steps, images, NULL, walk_at(walk, 0));
-        forward_to_target(e, walk, integrated ? NULL : images, labels);
-        if (walk->update_running && s == 0)
-            walk_save_moments(m, e->moments);
+        affine(e, walk->rows, ((float)s + 0.5f) / (float)steps, images, NULL, walk_at(walk, 0));
+        walk_forward(walk, e->heads->features);
+        seed_backward(e, walk->rows, target);
         const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
         affine(e, walk->rows, 1.0f / (float)steps, dx, s > 0 ? e->accumulated : NULL, e->accumulated);
     }
-    ops->saliency_channel_sum(m->device, walk->rows, px, 3, m->dtype, e->accumulated, integrated ? images : NULL,
-                              e->options.relu, e->cam);
+    m->device->ops->saliency_channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype,
+                                         e->accumulated, images, e->options.relu, e->cam);
 }
 
 void explain_saliency(Explainer *e, const void *images, const int32_t *labels, int64_t rows, int64_t global_rows) {
@@ -166,8 +188,10 @@ void explain_saliency(Explainer *e, const void *images, const int32_t *labels, i
     Walk walk = make_walk(e, &e->explain, rows, global_rows);
     if (e->layer >= 0)
         gradcam(e, &walk, images, labels);
+    else if (e->options.method == EXPLAIN_INTEGRATED)
+        integrated_gradients(e, &walk, images, labels);
     else
-        input_gradients(e, &walk, images, labels);
+        input_gradient(e, &walk, images, labels);
     m->device->ops->saliency_upsample(m->device, rows, e->h, e->w, m->shape.size, m->shape.size, e->cam, e->up);
 }
 
@@ -202,6 +226,6 @@ void explain_select(Explainer *e, const int32_t *labels, int64_t rows, int64_t g
         if (e->options.rule == SELECT_NEVER)
             ops->zero(m->device, e->accept, sizeof(int32_t) * (size_t)rows);
     }
-    if (e->options.bn == EXPLAIN_BN_BATCH && e->options.update_running_stats)
+    if (e->updates)
         walk_update_running(m, e->moments, m->bn_global ? global_rows : rows);
 }

@@ -25,13 +25,14 @@ typedef struct Explainer {
     Heads *heads;       /* borrowed; rows [0, rows) of its buffers are overwritten */
     int layer;          /* the explained convolution; -1 for input gradients */
     int h, w, channels; /* of its output */
+    int updates;        /* the passes move the running statistics */
     Plan explain, infer;
     char *arena; /* borrowed: at least explainer_arena_bytes() */
     int64_t max_rows;
     void *block; /* one allocation for the buffers below */
     size_t block_bytes;
     void *masked;         /* [rows,H,W,3] of dtype */
-    void *accumulated;    /* [rows,H,W,3] of dtype, input gradients only */
+    void *accumulated;    /* [rows,H,W,3] of dtype, integrated gradients only */
     float *constants;     /* [6]: scale and shift of the integrated path */
     float *alpha;         /* [rows,K] */
     float *cam;           /* [rows,h,w] raw */
@@ -40,7 +41,7 @@ typedef struct Explainer {
     float *masked_logits; /* [rows,C] */
     int32_t *target;      /* [rows] */
     int32_t *accept;      /* [rows] */
-    double *moments;      /* [sums_total], the CAM pass's batch statistics */
+    double *moments;      /* [sums_total], the images' own batch statistics */
 } Explainer;
 
 /* Options as the configuration says, for training. */
@@ -52,7 +53,13 @@ void explainer_free(Explainer *e);
 size_t explainer_arena_bytes(const Explainer *e);
 
 /* Saliency of `images` [rows,H,W,3] (device, dtype): fills cam, up. `labels` [rows] (device) are the targets unless the
- * options say predicted. With running statistics walk_prepare_running(model, 1) must have been called. */
+ * options say predicted: then the classes that the model predicts for the images, once, whatever the method. With
+ * running statistics walk_prepare_running(model, 1) must have been called.
+ *
+ * How often running statistics move, with batch statistics and updates on, as in the published code, where every pass
+ * runs in training mode: once for each pass that makes the map (one, or one for each of integrated's `steps` points),
+ * once for the masked images and once for the originals (explain_select); then the training pass moves them, too. The
+ * forward by which integrated learns about the images themselves moves nothing: the pass over the originals is it. */
 void explain_saliency(Explainer *e, const void *images, const int32_t *labels, int64_t rows, int64_t global_rows);
 
 /* After explain_saliency: mask and masked image. */
