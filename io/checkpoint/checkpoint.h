@@ -19,6 +19,14 @@ typedef struct CheckpointTensor {
     float *data; /* borrowed when saving, owned by the CheckpointFile when loaded */
 } CheckpointTensor;
 
+/* What the steps of the current epoch add up to so far, for its record. Counts are whole numbers. */
+typedef struct CheckpointTally {
+    double steps, skipped;                    /* all; of those, not finite */
+    double accepted, masked, background;      /* images */
+    double loss, loss_steps;                  /* sum of the encoder's losses, and of how many steps */
+    double classifier_loss, classifier_steps; /* the classifier's */
+} CheckpointTally;
+
 typedef struct CheckpointMeta {
     int64_t step;   /* optimiser steps done */
     int64_t epoch;  /* epoch the cursor lies in, from 1 */
@@ -32,6 +40,7 @@ typedef struct CheckpointMeta {
     char method[16], encoder[16];
     int64_t width, classes, image_size, projection; /* enough to rebuild the model */
     float mean[3], std[3];
+    CheckpointTally tally; /* zeros in checkpoints of older programs */
 } CheckpointMeta;
 
 typedef struct CheckpointFile {

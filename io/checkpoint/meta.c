@@ -6,29 +6,39 @@
 
 #include "io/checkpoint/internal.h"
 
-typedef enum Kind { KIND_INTEGER, KIND_DOUBLE, KIND_FLOAT3, KIND_STRING } Kind;
+typedef enum Kind { KIND_INTEGER, KIND_DOUBLE, KIND_FLOAT3, KIND_STRING, KIND_TALLY } Kind;
 
 typedef struct Field {
     const char *name;
     Kind kind;
     size_t offset, size; /* in CheckpointMeta; size counts for strings */
+    int optional;        /* older checkpoints lack it */
 } Field;
 
 #define FIELD(name, kind)                                                                                              \
-    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name }
+    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, 0 }
+#define LATER(name, kind)                                                                                              \
+    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, 1 }
 static const Field fields[] = {
     FIELD(step, KIND_INTEGER),    FIELD(epoch, KIND_INTEGER),      FIELD(cursor, KIND_INTEGER),
     FIELD(phase, KIND_INTEGER),   FIELD(world_size, KIND_INTEGER), FIELD(finished, KIND_INTEGER),
     FIELD(best, KIND_DOUBLE),     FIELD(best_step, KIND_INTEGER),  FIELD(config_hash, KIND_STRING),
     FIELD(method, KIND_STRING),   FIELD(encoder, KIND_STRING),     FIELD(width, KIND_INTEGER),
     FIELD(classes, KIND_INTEGER), FIELD(image_size, KIND_INTEGER), FIELD(projection, KIND_INTEGER),
-    FIELD(mean, KIND_FLOAT3),     FIELD(std, KIND_FLOAT3),
+    FIELD(mean, KIND_FLOAT3),     FIELD(std, KIND_FLOAT3),         LATER(tally, KIND_TALLY),
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
+
+enum { TALLY_NUMBERS = sizeof(CheckpointTally) / sizeof(double) };
+
+static hsize_t extent_of(const Field *field) {
+    return field->kind == KIND_FLOAT3 ? 3 : field->kind == KIND_TALLY ? TALLY_NUMBERS : 1;
+}
 
 static hid_t stored_type(const Field *field) {
     hid_t type = H5Tcopy(field->kind == KIND_INTEGER  ? H5T_STD_I64LE
                          : field->kind == KIND_DOUBLE ? H5T_IEEE_F64LE
+                         : field->kind == KIND_TALLY  ? H5T_IEEE_F64LE
                          : field->kind == KIND_FLOAT3 ? H5T_IEEE_F32LE
                                                       : H5T_C_S1);
     if (type >= 0 && field->kind == KIND_STRING && H5Tset_size(type, field->size) < 0) {
@@ -60,7 +70,7 @@ Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err)
             value = padded;
         }
         hid_t type = stored_type(&fields[i]);
-        ok = type >= 0 && write_attribute(root, fields[i].name, type, fields[i].kind == KIND_FLOAT3 ? 3 : 1, value);
+        ok = type >= 0 && write_attribute(root, fields[i].name, type, extent_of(&fields[i]), value);
         if (type >= 0)
             H5Tclose(type);
     }
@@ -71,12 +81,13 @@ Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err)
 static int attribute_fits(hid_t type, hid_t space, const Field *field) {
     size_t size = H5Tget_size(type);
     hssize_t values = H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : H5Sget_simple_extent_npoints(space);
-    if (values != (field->kind == KIND_FLOAT3 ? 3 : 1) || size == 0)
+    if (values != (hssize_t)extent_of(field) || size == 0)
         return 0;
     switch (field->kind) {
     case KIND_INTEGER:
         return H5Tget_class(type) == H5T_INTEGER && size <= sizeof(int64_t);
     case KIND_DOUBLE:
+    case KIND_TALLY:
     case KIND_FLOAT3:
         return H5Tequal(type, H5T_IEEE_F64LE) > 0 || H5Tequal(type, H5T_IEEE_F32LE) > 0;
     case KIND_STRING:
@@ -105,8 +116,8 @@ static int read_field(hid_t root, const Field *field, void *value) {
     else if (ok)
         ok = H5Aread(attribute,
                      field->kind == KIND_INTEGER  ? H5T_NATIVE_INT64
-                     : field->kind == KIND_DOUBLE ? H5T_NATIVE_DOUBLE
-                                                  : H5T_NATIVE_FLOAT,
+                     : field->kind == KIND_FLOAT3 ? H5T_NATIVE_FLOAT
+                                                  : H5T_NATIVE_DOUBLE,
                      value) >= 0;
     if (space >= 0)
         H5Sclose(space);
@@ -126,12 +137,20 @@ static int meta_sane(const CheckpointMeta *meta) {
     for (int c = 0; c < 3; c++)
         if (!isfinite(meta->mean[c]) || !isfinite(meta->std[c]))
             return 0;
+    const CheckpointTally *t = &meta->tally;
+    const double sums[] = {t->steps,      t->skipped,    t->accepted,        t->masked,
+                           t->background, t->loss_steps, t->classifier_steps};
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
+        if (!(sums[i] >= 0 && sums[i] <= (double)limit))
+            return 0;
+    if (!isfinite(t->loss) || !isfinite(t->classifier_loss))
+        return 0;
     return meta->phase >= 0 && meta->phase <= 1 && meta->finished >= 0 && meta->finished <= 1 &&
            meta->best_step >= -1 && meta->best_step <= limit && isfinite(meta->best);
 }
 
 Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, Error *err) {
-    static const Field schema_field = {"schema", KIND_INTEGER, 0, sizeof(int64_t)};
+    static const Field schema_field = {"schema", KIND_INTEGER, 0, sizeof(int64_t), 0};
     int64_t schema = 0;
     memset(meta, 0, sizeof *meta);
     if (!read_field(root, &schema_field, &schema))
@@ -140,7 +159,8 @@ Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, 
         return error_set(err, STATUS_DATA, "%s has checkpoint schema %lld, this program reads %d", path,
                          (long long)schema, CHECKPOINT_SCHEMA);
     for (int i = 0; i < FIELDS; i++)
-        if (!read_field(root, &fields[i], (char *)meta + fields[i].offset))
+        if (!(fields[i].optional && H5Aexists(root, fields[i].name) == 0) &&
+            !read_field(root, &fields[i], (char *)meta + fields[i].offset))
             return error_set(err, STATUS_DATA, "%s: attribute %s is missing or of the wrong type", path,
                              fields[i].name);
     if (!meta_sane(meta))

@@ -40,7 +40,8 @@ void sample_make(int64_t step, CheckpointMeta *meta, CheckpointTensor tensors[SA
                              .image_size = 64,
                              .projection = 128,
                              .mean = {0.4f, 0.5f, 0.6f},
-                             .std = {0.1f, 0.2f, 0.3f}};
+                             .std = {0.1f, 0.2f, 0.3f},
+                             .tally = {.steps = (double)(step % 10), .loss = 12.5, .loss_steps = 1.0}};
     strcpy(meta->method, "excon");
     strcpy(meta->encoder, "resnet18");
     memset(meta->config_hash, 'c', 64);

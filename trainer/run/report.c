@@ -48,6 +48,14 @@ static double ratio(double a, double b) {
     return b > 0 ? a / b : 0.0;
 }
 
+double tally_loss(const Tally *tally) {
+    return tally->sums.loss_steps > 0 ? tally->sums.loss / tally->sums.loss_steps : NAN;
+}
+
+double tally_classifier_loss(const Tally *tally) {
+    return tally->sums.classifier_steps > 0 ? tally->sums.classifier_loss / tally->sums.classifier_steps : NAN;
+}
+
 static void text_duration(double seconds, char *out, size_t size) {
     long s = seconds > 0 && seconds < 1e9 ? (long)(seconds + 0.5) : 0;
     if (s >= 3600)
@@ -85,24 +93,24 @@ static void print_progress(Trainer *t) {
     char left[32], explain[64] = "";
     int used = 0;
     text_duration(seconds_left(t), left, sizeof left);
-    if (i->masked > 0)
-        used = snprintf(explain, sizeof explain, "  accept %.2f", ratio((double)i->accepted, (double)i->masked));
+    if (i->sums.masked > 0)
+        used = snprintf(explain, sizeof explain, "  accept %.2f", ratio(i->sums.accepted, i->sums.masked));
     if (has_background(t) && t->at.phase == RUN_ENCODER)
-        snprintf(explain + used, sizeof explain - (size_t)used, "  background %lld", (long long)i->background);
+        snprintf(explain + used, sizeof explain - (size_t)used, "  background %lld", (long long)i->sums.background);
     const char *kind = t->at.phase == RUN_CLASSIFIER ? "classifier" : "loss";
-    const double loss = t->at.phase == RUN_CLASSIFIER ? i->classifier_loss : i->loss;
+    const double loss = t->at.phase == RUN_CLASSIFIER ? tally_classifier_loss(i) : tally_loss(i);
     if (t->bar) {
         char head[64], text[160];
         snprintf(head, sizeof head, "epoch %lld/%lld", (long long)t->at.epoch, (long long)t->config.train.epochs);
-        snprintf(text, sizeof text, "%s %.4f  %.1f img/s  ETA %s", kind, ratio(loss, (double)i->loss_steps),
-                 ratio((double)i->images, i->seconds), left);
+        snprintf(text, sizeof text, "%s %.4f  %.1f img/s  ETA %s", kind, loss, ratio((double)i->images, i->seconds),
+                 left);
         terminal_progress(stdout, ratio((double)t->at.cursor, (double)t->batches), head, text, explain);
         if (t->at.cursor >= t->batches)
             putchar('\n');
     } else {
         printf("epoch %lld/%lld step %lld  %s %.4g  lr %.3g  %.4g img/s%s  ETA %s\n", (long long)t->at.epoch,
-               (long long)t->config.train.epochs, (long long)t->at.step, kind, ratio(loss, (double)i->loss_steps),
-               t->last_lr, ratio((double)i->images, i->seconds), explain, left);
+               (long long)t->config.train.epochs, (long long)t->at.step, kind, loss, t->last_lr,
+               ratio((double)i->images, i->seconds), explain, left);
     }
     fflush(stdout);
 }
@@ -124,15 +132,15 @@ static void record_step(Trainer *t) {
     json_integer(&json, "epoch", t->at.epoch);
     json_string(&json, "phase", t->at.phase == RUN_CLASSIFIER ? "classifier" : "encoder");
     if (t->at.phase == RUN_ENCODER)
-        json_number(&json, "loss", ratio(i->loss, (double)i->loss_steps));
-    if (!isnan(i->classifier_loss))
-        json_number(&json, "classifier_loss", ratio(i->classifier_loss, (double)i->loss_steps));
+        json_number(&json, "loss", tally_loss(i));
+    if (i->sums.classifier_steps > 0)
+        json_number(&json, "classifier_loss", tally_classifier_loss(i));
     json_number(&json, "lr", t->last_lr);
     json_number(&json, "images_per_s", ratio((double)i->images, i->seconds));
-    if (i->masked > 0)
-        json_number(&json, "accept_rate", ratio((double)i->accepted, (double)i->masked));
-    json_integer(&json, "background", i->background);
-    json_integer(&json, "skipped", i->skipped);
+    if (i->sums.masked > 0)
+        json_number(&json, "accept_rate", ratio(i->sums.accepted, i->sums.masked));
+    json_integer(&json, "background", (int64_t)i->sums.background);
+    json_integer(&json, "skipped", (int64_t)i->sums.skipped);
     json_begin_object(&json, "seconds");
     for (int p = 0; p < PHASE_COUNT; p++)
         json_number(&json, PHASE_NAMES[p], i->phase[p]);
@@ -142,20 +150,23 @@ static void record_step(Trainer *t) {
     json_free(&json);
 }
 
-/* `counts`: this step's losses enter the means. */
+/* `counts`: this step's losses enter the means, if they are finite. */
 static void add(Tally *tally, const Trainer *t, const StepReport *report, int64_t images, int counts) {
-    tally->steps++;
-    tally->images += images;
-    tally->accepted += report->accepted;
-    tally->masked += report->masked;
-    tally->background += report->background;
-    tally->skipped += !report->finite;
-    if (counts) {
-        tally->loss_steps++;
-        if (t->at.phase == RUN_ENCODER)
-            tally->loss += report->loss;
-        tally->classifier_loss += report->classifier_loss;
+    CheckpointTally *sums = &tally->sums;
+    sums->steps++;
+    sums->accepted += (double)report->accepted;
+    sums->masked += (double)report->masked;
+    sums->background += (double)report->background;
+    sums->skipped += !report->finite;
+    if (counts && report->finite && t->at.phase == RUN_ENCODER) {
+        sums->loss_steps++;
+        sums->loss += report->loss;
     }
+    if (counts && report->finite && !isnan(report->classifier_loss)) {
+        sums->classifier_steps++;
+        sums->classifier_loss += report->classifier_loss;
+    }
+    tally->images += images;
     for (int p = 0; p < PHASE_COUNT; p++) {
         tally->phase[p] += report->seconds[p];
         tally->seconds += report->seconds[p];
@@ -175,14 +186,14 @@ void trainer_report_step(Trainer *t, const StepReport *report) {
     const int64_t images = left < batch ? left : batch;
     Tally *i = &t->interval;
     /* A contrastive loss grows with the batch, so a smaller last one would show as a dent at the end of every pass. */
-    add(i, t, report, images, images == batch || i->loss_steps == 0);
-    add(&t->epoch, t, report, images, t->at.phase == RUN_ENCODER);
+    add(i, t, report, images, images == batch || i->sums.loss_steps + i->sums.classifier_steps == 0);
+    add(&t->epoch, t, report, images, 1);
     if (!interval_ends(t))
         return;
-    if (t->at.phase == RUN_ENCODER)
-        t->last_loss = ratio(i->loss, (double)i->loss_steps);
-    if (!isnan(i->classifier_loss))
-        t->last_classifier_loss = ratio(i->classifier_loss, (double)i->loss_steps);
+    if (i->sums.loss_steps > 0)
+        t->last_loss = tally_loss(i);
+    if (i->sums.classifier_steps > 0)
+        t->last_classifier_loss = tally_classifier_loss(i);
     if (t->runtime.comm.rank == 0) {
         print_progress(t);
         record_step(t);
@@ -219,8 +230,8 @@ static void print_epoch(const Trainer *t, int64_t epoch, const EvalResult *selec
         printf(" nll %.3f; best %s", selection->nll, best);
     }
     printf("\n  %.4g img/s", ratio((double)e->images, e->seconds));
-    if (e->masked > 0)
-        printf(", accept %.3f", ratio((double)e->accepted, (double)e->masked));
+    if (e->sums.masked > 0)
+        printf(", accept %.3f", ratio(e->sums.accepted, e->sums.masked));
     printf("; time:");
     for (int p = 0; p < PHASE_COUNT; p++)
         if (e->phase[p] >= 0.005 * e->seconds)
@@ -239,11 +250,15 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
         json_integer(&json, "schema", RECORDS_SCHEMA);
         json_integer(&json, "epoch", epoch);
         json_integer(&json, "step", t->at.step);
-        json_number(&json, "loss", e->loss_steps > 0 ? e->loss / (double)e->loss_steps : NAN);
+        json_integer(&json, "steps", (int64_t)e->sums.steps);
+        json_number(&json, "loss", tally_loss(e));
+        if (e->sums.classifier_steps > 0)
+            json_number(&json, "classifier_loss", tally_classifier_loss(e));
         json_number(&json, "images_per_s", ratio((double)e->images, e->seconds));
-        if (e->masked > 0)
-            json_number(&json, "accept_rate", ratio((double)e->accepted, (double)e->masked));
-        json_integer(&json, "background", e->background);
+        if (e->sums.masked > 0)
+            json_number(&json, "accept_rate", ratio(e->sums.accepted, e->sums.masked));
+        json_integer(&json, "background", (int64_t)e->sums.background);
+        json_integer(&json, "skipped", (int64_t)e->sums.skipped);
         if (selection) {
             json_string(&json, "selection", selection_name(t));
             json_number(&json, "top1", selection->top1);

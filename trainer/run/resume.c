@@ -55,6 +55,7 @@ Status trainer_restore(Trainer *t, int *found, Error *err) {
     comm_host_broadcast(&t->runtime.comm, found, sizeof *found, 0);
     if (*found) {
         comm_host_broadcast(&t->runtime.comm, &t->at, sizeof t->at, 0);
+        t->epoch = (Tally){.sums = t->at.tally};
         share(t);
     }
     return STATUS_OK;
@@ -74,6 +75,7 @@ static Status save(Trainer *t, int is_best, Error *err) {
 
 Status trainer_save(Trainer *t, int is_best, Error *err) {
     Status status = STATUS_OK;
+    t->at.tally = t->epoch.sums;
     loader_pause(t->loader); /* HDF5 belongs to one thread at a time */
     if (t->runtime.comm.rank == 0)
         status = save(t, is_best, err);

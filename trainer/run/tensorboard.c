@@ -48,17 +48,17 @@ void trainer_board_step(Trainer *t) {
         return;
     events_scalar(events, "train/images_per_s", step, (float)ratio((double)i->images, i->seconds));
     if (t->at.phase == RUN_ENCODER) {
-        events_scalar(events, "train/loss", step, (float)ratio(i->loss, (double)i->loss_steps));
+        events_scalar(events, "train/loss", step, (float)tally_loss(i));
         events_scalar(events, "lr/encoder", step, (float)t->last_lr);
     }
-    if (!isnan(i->classifier_loss)) {
-        events_scalar(events, "train/classifier_loss", step, (float)ratio(i->classifier_loss, (double)i->loss_steps));
+    if (i->sums.classifier_steps > 0) {
+        events_scalar(events, "train/classifier_loss", step, (float)tally_classifier_loss(i));
         events_scalar(events, "lr/classifier", step, (float)t->last_lr);
     }
-    if (i->masked > 0)
-        events_scalar(events, "train/accept_rate", step, (float)ratio((double)i->accepted, (double)i->masked));
-    if (i->background > 0)
-        events_scalar(events, "train/background", step, (float)i->background);
+    if (i->sums.masked > 0)
+        events_scalar(events, "train/accept_rate", step, (float)ratio(i->sums.accepted, i->sums.masked));
+    if (i->sums.background > 0)
+        events_scalar(events, "train/background", step, (float)i->sums.background);
 }
 
 static Status write_sheet(Trainer *t, const char *split, const Sheet *sheet, Error *err) {

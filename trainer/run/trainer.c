@@ -244,7 +244,7 @@ static Status roll_back(Trainer *t, Error *err) {
         return error_set(err, STATUS_DIVERGED,
                          "training diverged at step %lld before its first checkpoint; lower optim.lr", (long long)from);
     t->last_saved = t->at.step;
-    t->interval = t->epoch = (Tally){0};
+    t->interval = (Tally){0};
     t->rollbacks++;
     t->skipped_in_row = 0;
     trainer_log(t, "rolled back from step %lld to step %lld", (long long)from, (long long)t->at.step);

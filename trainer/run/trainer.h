@@ -11,10 +11,9 @@ typedef enum RunPhase { RUN_ENCODER = 0, RUN_CLASSIFIER = 1 } RunPhase;
 
 /* Sums since the last progress line or epoch. */
 typedef struct Tally {
-    int64_t steps, images, accepted, masked, background, skipped;
-    int64_t loss_steps;                    /* whose losses the next two sum up */
-    double loss, classifier_loss, seconds; /* the latter: NaN while nothing trains the classifier */
-    double phase[PHASE_COUNT];
+    CheckpointTally sums; /* of an epoch: also over its steps before a resume or a rollback */
+    int64_t images;       /* trained in `seconds` */
+    double seconds, phase[PHASE_COUNT];
 } Tally;
 
 typedef struct Trainer {
@@ -83,6 +82,9 @@ void trainer_log(Trainer *t, const char *format, ...) __attribute__((format(prin
 void trainer_lost(Trainer *t, const Error *what);
 void trainer_report_step(Trainer *t, const StepReport *report);
 void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection);
+/* Means over the steps that had such a loss and were not skipped; NaN when there was none. */
+double tally_loss(const Tally *tally);
+double tally_classifier_loss(const Tally *tally);
 /* status.json; `state` is a token: training, saved, done or failed. */
 void trainer_report_status(Trainer *t, const char *state);
 /* The last line of a run that came to its end. */

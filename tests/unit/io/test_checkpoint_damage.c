@@ -1,4 +1,5 @@
 /* Checkpoints that are damaged or foreign: found out, by name, and nothing worse. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -204,6 +205,22 @@ static void edit_long_step(hid_t file) {
     H5Sclose(space);
 }
 
+static void edit_endless_tally(hid_t file) {
+    hid_t attribute = H5Aopen(file, "tally", H5P_DEFAULT);
+    double tally[sizeof(CheckpointTally) / sizeof(double)];
+    H5Aread(attribute, H5T_NATIVE_DOUBLE, tally);
+    tally[0] = INFINITY;
+    H5Awrite(attribute, H5T_NATIVE_DOUBLE, tally);
+    H5Aclose(attribute);
+}
+static void edit_short_tally(hid_t file) {
+    H5Adelete(file, "tally");
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t attribute = H5Acreate2(file, "tally", H5T_IEEE_F64LE, space, H5P_DEFAULT, H5P_DEFAULT);
+    H5Aclose(attribute);
+    H5Sclose(space);
+}
+
 static void test_foreign_structure(void **state) {
     static const struct {
         const char *what;
@@ -227,6 +244,8 @@ static void test_foreign_structure(void **state) {
         {"negative step", edit_negative_step, "range"},
         {"step is text", edit_string_step, "step"},
         {"step is an array", edit_long_step, "step"},
+        {"tally is endless", edit_endless_tally, "range"},
+        {"tally is a number", edit_short_tally, "tally"},
     };
     Error err;
     size_t size;
@@ -246,12 +265,28 @@ static void test_foreign_structure(void **state) {
     free(bytes);
 }
 
+/* Files of programs that did not yet keep an epoch's tally load as ever, with nothing counted. */
+static void test_older_program(void **state) {
+    Error err;
+    size_t size;
+    CheckpointFile loaded;
+    const char *path = folder_file(*state, "older.h5");
+    assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
+    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
+    spill(path, bytes, size - 128);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(file >= 0 && H5Adelete(file, "tally") >= 0);
+    H5Fclose(file);
+    assert_int_equal(checkpoint_load(path, &loaded, &err), STATUS_OK);
+    assert_true(loaded.meta.step == 9 && loaded.meta.tally.steps == 0 && loaded.meta.tally.loss == 0);
+    checkpoint_free(&loaded);
+    free(bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FOLDER_TEST(test_flipped_bits),
-        FOLDER_TEST(test_truncation),
-        FOLDER_TEST(test_unsealed_garbage),
-        FOLDER_TEST(test_foreign_structure),
+        FOLDER_TEST(test_flipped_bits),      FOLDER_TEST(test_truncation),    FOLDER_TEST(test_unsealed_garbage),
+        FOLDER_TEST(test_foreign_structure), FOLDER_TEST(test_older_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
