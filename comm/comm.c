@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "comm/internal.h"
+#include "comm/launcher.h"
 #include "comm/watchdog.h"
 #include "kernels/base/processors.h"
 
@@ -26,6 +27,7 @@ void comm_check(Comm *comm, int code, const char *expression, const char *file, 
 Status comm_init(Comm *comm, Error *err) {
     *comm = (Comm){.size = 1, .local_size = 1};
     gethostname(comm->host, sizeof comm->host - 1);
+    RETURN_IF(launcher_watch(comm->host, &comm->launcher, err));
     int provided = 0;
     cpu_set_t launcher;
     const int bound_by_launcher = processors_of_launcher(&launcher);

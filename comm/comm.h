@@ -67,6 +67,7 @@ struct Comm {
     int threads;                    /* CPU threads this rank should use */
     char threads_why[144];          /* what decided their number, for the banner */
     double seconds;                 /* spent waiting in collectives since the last reset (reset by the reader) */
+    struct Launcher *launcher;      /* watched from comm_init on; NULL: none (comm/launcher.h) */
     struct Watchdog *watchdog;      /* told of every wait; NULL: off (comm/watchdog.h) */
     void *impl;                     /* owned by the collectives */
 };

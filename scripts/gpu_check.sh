@@ -83,6 +83,7 @@ if [ $mode = cuda ]; then test_timeout=${TEST_TIMEOUT:-45}; else test_timeout=${
 out=$(realpath -m "${out:-$BUILD/gpu-check}")
 tar_dir=$(realpath -m "${tar_dir:-$out}")
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
 
 # shellcheck source=scripts/gpu/results.sh
 . scripts/gpu/results.sh

@@ -22,6 +22,7 @@ trap 'rm -rf "$scratch"' EXIT
 export EXCON=${EXCON:-$BUILD/excon} MPIRUN=${MPIRUN:-mpirun} PYTHON=${PYTHON:-python3} TMPDIR=$scratch/tmp
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
 # intercept_tls_get_addr: gcc 12's search for leaks misreads this glibc's thread-local blocks of loaded libraries and crashes.
 export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0:intercept_tls_get_addr=0
 

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 4 * PATH_MAX, GROUPS = 2, ANCESTORS = 16 };
+#include "kernels/base/process.h"
+
+enum { LINE_BYTES = 4 * PATH_MAX, GROUPS = 2 };
 
 /* The group of one hierarchy that controls this process's processor time. */
 typedef struct Group {
@@ -160,25 +162,6 @@ double processors_quota(const char *root) {
 
 /* ---- the launcher's binding -------------------------------------------------------------------------------------- */
 
-/* Name and parent of a process from /proc/PID/stat: "pid (name) state parent ...". Returns 0 when it cannot be read. */
-static int process_of(pid_t pid, char name[32], pid_t *parent) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return 0;
-    const size_t n = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[n] = '\0';
-    char *open = strchr(text, '('), *shut = strrchr(text, ')');
-    long above = 0;
-    if (!open || !shut || shut < open || sscanf(shut + 1, " %*c %ld", &above) != 1)
-        return 0;
-    snprintf(name, 32, "%.*s", (int)(shut - open - 1), open + 1);
-    *parent = (pid_t)above;
-    return 1;
-}
-
 static int is_launcher(const char *name) {
     static const char *const names[] = {"mpirun", "mpiexec", "orterun", "orted", "prterun", "prte", "prted"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -196,12 +179,9 @@ int processors_of_launcher(cpu_set_t *allowed) {
             return 0;
     if (!getenv("OMPI_COMM_WORLD_SIZE") || (mapping && (strstr(mapping, "PE=") || strstr(mapping, "pe="))))
         return 0;
-    char name[32];
-    pid_t pid = getppid(), parent;
-    for (int i = 0; i < ANCESTORS && pid > 1 && process_of(pid, name, &parent); i++, pid = parent)
-        if (is_launcher(name))
-            return sched_getaffinity(pid, sizeof *allowed, allowed) == 0;
-    return 0;
+    Process launcher;
+    return process_launcher(&launcher) && is_launcher(launcher.name) &&
+           sched_getaffinity(launcher.id, sizeof *allowed, allowed) == 0;
 }
 
 /* ---- the choice -------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@ excon=$(realpath "${EXCON:-build/excon}")
 mpirun=${MPIRUN:-mpirun}
 export OMP_NUM_THREADS=1 # two ranks on a small machine; the thread count is part of what must not change
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
 scratch=$(mktemp -d)
 job=
 number=0

@@ -32,6 +32,7 @@ int launch_ranks(int ranks, const char *said, double *seconds, const char *forma
     const char *mpirun = getenv("MPIRUN");
     snprintf(command, sizeof command,
              "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+             "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe "
              "%s -n %d '%s' rank %s %s </dev/null",
              mpirun ? mpirun : "mpirun", ranks, self, arguments, into);
     const double begin = now();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/launcher.h"
 #include "comm/watchdog.h"
 #include "io/files/files.h"
 #include "trainer/run/schedule.h"
@@ -97,6 +98,7 @@ static Status open_folder(Trainer *t, Error *err) {
         status =
             error_set(err, STATUS_CANNOT_CREATE, "cannot write %s; is the run folder on a shared file system?", path);
     RETURN_IF(comm_agree(&t->runtime.comm, status, err));
+    launcher_log(t->runtime.comm.launcher, fileno(t->log));
     snprintf(path, sizeof path, "%s/logs", dir);
     return watchdog_start(&t->runtime.comm, path, fileno(t->log), t->config.watchdog.step_seconds, err);
 }
