@@ -254,7 +254,8 @@ static Status load_config(EvalRun *e, const OptionList *sets, Error *err) {
     char path[1200];
     if (e->run)
         snprintf(path, sizeof path, "%s/config.yaml", e->run);
-    RETURN_IF(config_load(&e->config, e->run ? path : NULL, sets->items, sets->count, err));
+    /* Loose: what a run may be trained with was decided when it was, perhaps by a program that refused less. */
+    RETURN_IF(config_load_loose(&e->config, e->run ? path : NULL, sets->items, sets->count, err));
     if (!e->data && !e->config.data.dir[0])
         return error_set(err, STATUS_USAGE, "%s lies in no run folder that would name its dataset: give --data DIR",
                          e->path);

@@ -161,6 +161,9 @@ static Status check_combinations(const Load *load) {
         return contradict(load, "background.mode",
                           "method %s masks no images, so it has no background rows; use method exconb, or none here",
                           config_name("method", c->method));
+    if (c->background.mode != BACKGROUND_NONE && c->method == METHOD_EXCON)
+        return contradict(load, "background.mode",
+                          "method excon appends no background rows; use method exconb, or none here");
     if (c->explain.update_running_stats && c->explain.bn != EXPLAIN_BN_BATCH)
         return contradict(load, "explain.update_running_stats",
                           "true needs explain.bn: batch, for passes on running statistics measure none");

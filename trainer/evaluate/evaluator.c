@@ -45,10 +45,11 @@ static Status allocate(Evaluator *e, Error *err) {
 }
 
 static Status init_parts(Evaluator *e, const float mean[3], const float std[3], Error *err) {
-    /* The published evaluation explains the predicted class with running statistics. */
+    /* The published evaluation explains the predicted class with running statistics, by the signed map. */
     ExplainOptions options = explain_options(e->config, mean, std);
     options.method = EXPLAIN_GRADCAM;
     options.bn = EXPLAIN_BN_RUNNING;
+    options.relu = 0;
     options.update_running_stats = 0;
     options.target = TARGET_PREDICTED;
     options.fill = FILL_MEAN;

@@ -138,6 +138,11 @@ static Status open_records(Trainer *t, Error *err) {
     return comm_agree(&t->runtime.comm, status, err);
 }
 
+static void say_idle(void *ctx, const char *text) {
+    trainer_log(ctx, "%s", text);
+    fprintf(stderr, "excon: %s\n", text);
+}
+
 Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     *t = (Trainer){.config = *config,
                    .bar = bar,
@@ -158,6 +163,8 @@ Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
     RETURN_IF(comm_agree(&t->runtime.comm, trainer_open_loader(t, err), err));
     RETURN_IF(open_records(t, err));
     trainer_banner(t);
+    if (t->runtime.comm.rank == 0)
+        config_idle(&t->config, say_idle, t);
     t->started = trainer_now();
     t->steps_at_start = t->at.step;
     return STATUS_OK;

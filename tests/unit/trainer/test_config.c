@@ -68,6 +68,79 @@ static void test_derived_defaults(void **state) {
     assert_int_equal(c.eval.selection, SELECTION_VAL);
 }
 
+/* ---- what has no effect is said ---- */
+
+typedef struct Said {
+    int count;
+    char text[2000];
+} Said;
+
+static void take_note(void *ctx, const char *text) {
+    Said *said = ctx;
+    said->count++;
+    strncat(said->text, text, sizeof said->text - strlen(said->text) - 1);
+    strcat(said->text, "\n");
+}
+
+/* `text` loads; of what has no effect exactly `keys`, separated by blanks, are named, in this order. */
+static void idle(const char *text, const char *keys) {
+    Config c;
+    Said said = {0, ""};
+    char left[400], *rest = left;
+    int count = 0;
+    const char *at = said.text;
+    config_accepts(&c, text);
+    config_idle(&c, take_note, &said);
+    snprintf(left, sizeof left, "%s", keys);
+    for (char *key; (key = strsep(&rest, " ")) && *key; count++) {
+        at = strstr(at, key);
+        if (!at)
+            fail_msg("%s: %s is not named in: %s", text, key, said.text);
+        at += strlen(key);
+        assert_true(strncmp(at, ": ", 2) == 0);
+    }
+    if (said.count != count)
+        fail_msg("%s: %d notes, not %d: %s", text, said.count, count, said.text);
+}
+
+static void test_without_effect(void **state) {
+    (void)state;
+    static const char *const methods[] = {"ce", "simclr", "supcon", "excon", "exconb"};
+    char text[200];
+    for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) { /* defaults have nothing to say */
+        snprintf(text, sizeof text, "method: %s\n", methods[m]);
+        idle(text, "");
+        snprintf(text, sizeof text, "profile: official\nmethod: %s\n", methods[m]);
+        idle(text, "");
+    }
+    idle("profile: official\ndata: {holdout: 0.2}\n", "data.holdout");
+    idle("profile: official\ndata: {holdout: 0.2}\neval: {selection: holdout}\n", "");
+    idle("data: {holdout: 0.2}\neval: {selection: val}\n", "data.holdout");
+    idle("explain: {steps: 4}\n", "explain.steps");
+    idle("explain: {steps: 4, method: integrated}\n", "");
+    idle("method: supcon\nstart_epoch: 3\nselect: {rule: always}\nexplain: {threshold: 0.2, layer: layer3, steps: 2}\n",
+         "explain.threshold explain.steps select.rule start_epoch");
+    idle("train: {epochs: 5}\nstart_epoch: 6\n", "start_epoch");
+    idle("train: {epochs: 5}\nstart_epoch: 5\n", "");
+    idle("background: {source: complement, max: 3}\n", "background.source background.max");
+    idle("method: exconb\nbackground: {source: complement, max: 3}\n", "");
+    idle("method: exconb\nbackground: {mode: none, max: 3}\n", "background.max");
+    idle("method: exconb\nbackground: {mode: class, max: 3}\nselect: {rule: always}\n",
+         "background.mode background.max");
+    idle("method: ce\nmodel: {projection: 64}\nloss: {temperature: 0.2, base_temperature: 0.2}\n"
+         "classifier: {schedule: alternate, augment: crop-flip}\n",
+         "model.projection loss.temperature loss.base_temperature classifier.schedule classifier.augment");
+    idle("classifier: {augment: crop-flip}\n", "classifier.augment");
+    idle("profile: official\nclassifier: {augment: crop-flip}\n", "");
+    idle("augment: {jitter_probability: 0, hue: 0.2}\n", "augment.hue");
+    idle("optim: {warmup_epochs: 3, warmup_from: 0.1}\n", "optim.warmup_epochs optim.warmup_from");
+    idle("optim: {warmup_epochs: 3, warmup_from: 0.1}\ntrain: {batch: 512}\n", "");
+    idle("optim: {schedule: constant, lr_min_factor: 0.1}\n", "optim.lr_min_factor");
+    idle("eval: {every_epochs: 0, selection: val}\n", "eval.selection");
+    idle("backend: cpu\ncuda: {conv: gemm}\ncomm: {transport: nccl}\n", "comm.transport cuda.conv");
+    idle("cuda: {conv: gemm}\n", "");
+}
+
 /* ---- what is accepted ---- */
 
 static void test_values(void **state) {
@@ -200,6 +273,9 @@ static void test_shipped(void **state) {
         if (config_load(&c, shipped.gl_pathv[i], NULL, 0, &err) != STATUS_OK)
             fail_msg("%s", err.message);
         assert_true(c.run.dir[0] && c.data.dir[0]);
+        Said said = {0, ""};
+        config_idle(&c, take_note, &said);
+        assert_string_equal(said.text, "");
         FILE *in = fopen(shipped.gl_pathv[i], "rb");
         assert_non_null(in);
         size_t size = fread(text, 1, sizeof text - 1, in), used = 0;
@@ -230,6 +306,7 @@ int main(void) {
         cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_profile_stands_anywhere),
         cmocka_unit_test(test_derived_defaults),
+        cmocka_unit_test(test_without_effect),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_sets),
         cmocka_unit_test(test_round_trip),

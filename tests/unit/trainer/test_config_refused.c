@@ -165,6 +165,8 @@ static void test_combinations(void **state) {
     config_refuses("data:\n  holdout: 0\neval:\n  selection: holdout\n", "4:14", "holdout needs data.holdout > 0");
     config_refuses("explain:\n  update_running_stats: true\n", "2:25", "needs explain.bn: batch");
     config_refuses("method: supcon\nbackground:\n  mode: class\n", "3:9", "method supcon masks no images");
+    config_refuses("method: excon\nbackground:\n  mode: class\n", "3:9", "method excon appends no background rows");
+    config_refuses("background: {mode: denominator}\n", "1:20", "use method exconb");
     config_refuses("data:\n  classes: 1\n", "2:12", "one class");
     config_refuses("augment:\n  scale_min: 0.9\n  scale_max: 0.5\n", "2:14", "is above augment.scale_max");
     config_refuses("train:\n  epochs: 5\noptim:\n  warmup: on\n", NULL, "longer than train.epochs 5");
