@@ -197,10 +197,10 @@ typedef struct Ops {
     /* losses [N] f32 = -log softmax(logits)[label]; dlogits [N,C] (may be NULL) = weight * (softmax - onehot). */
     void (*classify_loss)(Device *, int64_t N, int C, const float *logits, const int32_t *labels, float weight,
                           float *losses, float *dlogits);
-    /* predicted [N] = argmax (lowest index on ties). */
+    /* predicted [N] = argmax (lowest index on ties); -1 for a row with a NaN, which is of no class. */
     void (*classify_predict)(Device *, int64_t N, int C, const float *logits, int32_t *predicted);
-    /* rank [N] = number of classes placed before the label (larger logit, or equal with lower index): top-k = rank < k.
-     * A NaN label logit ranks C. */
+    /* rank [N] = number of classes placed before the label (larger logit, equal with lower index, or NaN): top-k = rank
+     * < k for k up to C. A label with a NaN logit ranks C. */
     void (*classify_rank)(Device *, int64_t N, int C, const float *logits, const int32_t *labels, int32_t *rank);
     /* p [N] = softmax(logits)[target]. */
     void (*classify_probability)(Device *, int64_t N, int C, const float *logits, const int32_t *target, float *p);

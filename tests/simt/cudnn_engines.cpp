@@ -46,6 +46,9 @@ std::string simt_cudnn_understand(const Ref &graph, Graph *out) {
             return "shapes differ along the graph";
         if (!add) {
             out->relu = true;
+            out->relu_keeps_nan =
+                has(what, CUDNN_ATTR_POINTWISE_NAN_PROPAGATION) &&
+                get<cudnnNanPropagation_t>(what, CUDNN_ATTR_POINTWISE_NAN_PROPAGATION) == CUDNN_PROPAGATE_NAN;
         } else if (same_dims(child(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC), out->y)) {
             out->known = out->known && !out->bias;
             out->residual = child(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
@@ -185,6 +188,6 @@ void simt_cudnn_run(const Graph &g, int engine, SimtCudnn offered, const Pointer
     }
     if (g.relu)
         for (float &v : y)
-            v = v < 0 ? 0 : v;
+            v = v > 0 || (std::isnan(v) && g.relu_keeps_nan) ? v : 0;
     narrow(g.pass == 0 ? y : g.pass == 1 ? x : w, is_bf16(to), pointers.at(id_of(to)));
 }

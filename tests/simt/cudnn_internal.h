@@ -82,7 +82,7 @@ struct Graph {
     int pass; /* 0 forward, 1 backward data, 2 backward filter */
     Ref window, x, w, y;
     Ref residual, bias, result; /* NULL, or of the fused epilogue; result is y where there is none */
-    bool relu = false;
+    bool relu = false, relu_keeps_nan = false;
     bool known = true; /* by an engine whose kernel exists */
 };
 

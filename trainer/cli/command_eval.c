@@ -193,6 +193,12 @@ static Status run(EvalRun *e, Error *err) {
     RETURN_IF(comm_agree(
         comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->meta.mean, e->meta.std, err), err));
     RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->reductions, &result, err));
+    if (result.nonfinite)
+        return error_set(
+            err, STATUS_DATA,
+            "%s: the model's outputs are NaN or infinite on %lld of %lld val images, so nothing was recorded: "
+            "its parameters or running statistics are damaged or diverged; evaluate an earlier checkpoint",
+            e->path, (long long)result.nonfinite, (long long)result.count);
     return comm_agree(comm, comm->rank == 0 ? record(e, &result, err) : STATUS_OK, err);
 }
 

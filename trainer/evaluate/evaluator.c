@@ -5,7 +5,7 @@
 #include <string.h>
 
 typedef struct Sums {
-    double count, top1, top5, nll;
+    double count, nonfinite, top1, top5, nll;
     Faithfulness top, soft;
 } Sums;
 enum { SUMS = sizeof(Sums) / sizeof(double) };
@@ -101,10 +101,16 @@ static void add_accuracy(Evaluator *e, int64_t rows, Sums *sums) {
     ops->copy_out(m->device, e->host_f, e->heads.losses, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++) {
         sums->top1 += e->host_i[i] < 1;
-        sums->top5 += e->host_i[i] < 5;
+        sums->top5 += e->host_i[i] < (C < 5 ? C : 5);
         sums->nll += e->host_f[i];
+        sums->nonfinite += !isfinite(e->host_f[i]);
     }
     sums->count += (double)rows;
+}
+
+/* x where it is positive, else 0; NaN stays, which fmax would hide. */
+static double positive(double x) {
+    return x < 0 ? 0 : x;
 }
 
 /* Asks again with explainer.masked for images. */
@@ -117,8 +123,8 @@ static void add_change(Evaluator *e, int64_t rows, int64_t global_rows, Faithful
     ops->copy_out(m->device, e->host_g, e->after, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++) {
         const double o = e->host_f[i], p = e->host_g[i];
-        sums->drop += fmax(0.0, o - p) / o;
-        sums->gain += fmax(0.0, p - o) / o;
+        sums->drop += positive(o - p) / o;
+        sums->gain += positive(p - o) / o;
         sums->increase += p > o;
         sums->decrease += o > p;
     }
@@ -219,6 +225,7 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
     comm_host_sum_f64(e->comm, (double *)&sums, SUMS);
     const double count = sums.count > 0 ? sums.count : 1;
     *result = (EvalResult){.count = (int64_t)sums.count,
+                           .nonfinite = (int64_t)sums.nonfinite,
                            .top1 = sums.top1 / count,
                            .top5 = sums.top5 / count,
                            .nll = sums.nll / count,

@@ -22,6 +22,7 @@ enum { EVAL_TOP = 1, EVAL_SOFT = 2 };
 
 typedef struct EvalResult {
     int64_t count;
+    int64_t nonfinite;      /* images whose outputs are NaN or infinite: no hits; they make the numbers below NaN */
     double top1, top5;      /* fractions */
     double nll;             /* mean, nats */
     int reductions;         /* EVAL_TOP, EVAL_SOFT: which of the two below were measured */

@@ -1,8 +1,8 @@
 /* Softmax cross-entropy, argmax and ranks over logits [N,C].
  *
  * Exponentials are summed in double after subtracting the row's maximum, so no finite logit overflows. A NaN logit
- * makes its row's loss and probability NaN; argmax and rank stay deterministic because a NaN never compares greater. A
- * label outside [0, C) gives a NaN loss and probability instead of an access outside the row. */
+ * makes its row's loss and probability NaN, its argmax no class, and stands before every number in ranks. A label
+ * outside [0, C) gives a NaN loss and probability instead of an access outside the row. */
 #include <math.h>
 #include <string.h>
 
@@ -53,10 +53,12 @@ void classify_predict_cpu(Device *device, int64_t N, int C, const float *logits,
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
         const float *row = logits + n * C;
-        int32_t best = 0;
-        for (int32_t c = 1; c < C; c++)
+        int32_t best = 0, nans = isnan(row[0]);
+        for (int32_t c = 1; c < C; c++) {
             best = row[c] > row[best] ? c : best;
-        predicted[n] = best;
+            nans += isnan(row[c]);
+        }
+        predicted[n] = nans ? -1 : best;
     }
 }
 
@@ -71,7 +73,7 @@ void classify_rank_cpu(Device *device, int64_t N, int C, const float *logits, co
         float own = row[labels[n]];
         int32_t before = 0;
         for (int32_t c = 0; c < C; c++)
-            before += row[c] > own || (row[c] == own && c < labels[n]);
+            before += !(row[c] <= own) || (row[c] == own && c < labels[n]);
         rank[n] = before;
     }
 }

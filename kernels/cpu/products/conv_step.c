@@ -54,6 +54,10 @@ static dnnl_status_t shapes_make(const ConvGeometry *g, DType type, DType weight
     return status;
 }
 
+/* oneDNN's ReLU is a maximum, which makes NaN 0 and so hides a broken model in inference; its leaky one compares, and
+ * NaN stays. With this slope a negative number becomes too small for any sum to notice, and stays below 0. */
+static const float relu_slope = 0x1p-100f;
+
 static dnnl_status_t make_attributes(int add, int relu, dnnl_primitive_attr_t *out) {
     dnnl_post_ops_t post;
     dnnl_status_t status = dnnl_primitive_attr_create(out);
@@ -68,7 +72,7 @@ static dnnl_status_t make_attributes(int add, int relu, dnnl_primitive_attr_t *o
     if (add)
         status = onednn_append_sum(post);
     if (status == dnnl_success && relu)
-        status = onednn_append_relu(post, 0.0f);
+        status = onednn_append_relu(post, relu_slope);
     if (status == dnnl_success)
         status = dnnl_primitive_attr_set_post_ops(*out, post);
     dnnl_post_ops_destroy(post);

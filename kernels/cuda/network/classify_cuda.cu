@@ -1,8 +1,8 @@
 /* Softmax cross-entropy, argmax and ranks over logits [N,C]; a warp per row.
  *
  * As on the CPU: exponentials are summed in double after subtracting the row's maximum, a NaN logit makes its row's
- * loss and probability NaN but never compares greater, and a label outside [0, C) gives NaN instead of an access
- * outside the row. */
+ * loss and probability NaN, its argmax no class, and stands before every number in ranks, and a label outside [0, C)
+ * gives NaN instead of an access outside the row. */
 #include <limits.h>
 
 #include "kernels/cuda/threads/launch.cuh"
@@ -57,19 +57,21 @@ void classify_loss_cuda(Device *device, int64_t N, int C, const float *logits, c
                     weight, losses, dlogits);
 }
 
-/* A NaN in front wins, for nothing compares greater; a NaN elsewhere never does. */
 static __global__ void classify_predict_kernel(int64_t N, int C, const float *__restrict__ logits,
                                                int32_t *__restrict__ predicted) {
     const int lane = (int)threadIdx.x % WARP;
     for (int64_t n = grid_first() / WARP; n < N; n += grid_step() / WARP) {
         const float *row = logits + n * C;
         float best = -INFINITY;
-        int at = INT_MAX;
-        for (int c = lane; c < C; c += WARP)
+        int at = INT_MAX, nans = 0;
+        for (int c = lane; c < C; c += WARP) {
+            nans += isnan(row[c]);
             if (row[c] > best) {
                 best = row[c];
                 at = c;
             }
+        }
+        nans = warp_reduce<Sum>(nans);
         for (int by = WARP / 2; by > 0; by /= 2) {
             const float other = __shfl_xor_sync(ALL_LANES, best, by);
             const int other_at = __shfl_xor_sync(ALL_LANES, at, by);
@@ -79,7 +81,7 @@ static __global__ void classify_predict_kernel(int64_t N, int C, const float *__
             }
         }
         if (lane == 0)
-            predicted[n] = at == INT_MAX || isnan(row[0]) ? 0 : at;
+            predicted[n] = nans ? -1 : at == INT_MAX ? 0 : at;
     }
 }
 
@@ -98,7 +100,7 @@ static __global__ void classify_rank_kernel(int64_t N, int C, const float *__res
         const float own = label_valid(label, C) ? row[label] : NAN;
         int before = 0;
         for (int c = lane; c < C; c += WARP)
-            before += row[c] > own || (row[c] == own && c < label);
+            before += !(row[c] <= own) || (row[c] == own && c < label);
         before = warp_reduce<Sum>(before);
         if (lane == 0)
             rank[n] = isnan(own) ? C : before;

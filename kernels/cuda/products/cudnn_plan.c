@@ -134,12 +134,15 @@ static Descriptor make_convolution(Builder *b, ConvPass pass, Descriptor window,
     return d;
 }
 
-/* y = x + other, or y = relu(x) with other NULL. */
+/* y = x + other, or y = relu(x) with other NULL, in which NaN stays NaN. */
 static Descriptor make_pointwise(Builder *b, cudnnPointwiseMode_t mode, Descriptor x, Descriptor other, Descriptor y) {
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnNanPropagation_t nan_stays = CUDNN_PROPAGATE_NAN;
     Descriptor what = make(b, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
     SET(b, what, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
     SET(b, what, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    if (!other)
+        SET(b, what, CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_TYPE_NAN_PROPOGATION, 1, &nan_stays);
     FINALIZE(b, what);
     Descriptor d = make(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
     SET(b, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &what);

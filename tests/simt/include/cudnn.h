@@ -30,6 +30,7 @@ typedef enum cudnnStatus_t {
 typedef enum cudnnDataType_t { CUDNN_DATA_FLOAT = 0, CUDNN_DATA_BFLOAT16 = 9 } cudnnDataType_t;
 typedef enum cudnnConvolutionMode_t { CUDNN_CONVOLUTION = 0, CUDNN_CROSS_CORRELATION = 1 } cudnnConvolutionMode_t;
 typedef enum cudnnPointwiseMode_t { CUDNN_POINTWISE_ADD, CUDNN_POINTWISE_RELU_FWD } cudnnPointwiseMode_t;
+typedef enum cudnnNanPropagation_t { CUDNN_NOT_PROPAGATE_NAN = 0, CUDNN_PROPAGATE_NAN = 1 } cudnnNanPropagation_t;
 typedef enum cudnnBackendHeurMode_t { CUDNN_HEUR_MODE_FALLBACK = 2, CUDNN_HEUR_MODE_A = 3 } cudnnBackendHeurMode_t;
 
 typedef enum cudnnBackendNumericalNote_t {
@@ -59,6 +60,7 @@ typedef enum cudnnBackendAttributeType_t {
     CUDNN_TYPE_NUMERICAL_NOTE,
     CUDNN_TYPE_BEHAVIOR_NOTE,
     CUDNN_TYPE_POINTWISE_MODE,
+    CUDNN_TYPE_NAN_PROPOGATION,
     CUDNN_TYPE_BACKEND_DESCRIPTOR
 } cudnnBackendAttributeType_t;
 
@@ -112,6 +114,7 @@ typedef enum cudnnBackendAttributeName_t {
     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
     CUDNN_ATTR_POINTWISE_MODE,
     CUDNN_ATTR_POINTWISE_MATH_PREC,
+    CUDNN_ATTR_POINTWISE_NAN_PROPAGATION,
     CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR,
     CUDNN_ATTR_OPERATION_POINTWISE_XDESC,
     CUDNN_ATTR_OPERATION_POINTWISE_BDESC,

@@ -1,5 +1,6 @@
 /* Convolutions against a naive double reference: every pass and epilogue, odd sizes, many row counts, both types. A
  * CUDA device has two ways to compute them, im2col + cuBLAS and cuDNN; both are held against it. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -193,6 +194,50 @@ static void test_every_epilogue(void **state) {
     every_way(state, every_epilogue);
 }
 
+/* A NaN in an input or the residual reaches every output that hangs on it through every epilogue, and no other image;
+ * what ReLU cuts off is 0, or too small for any sum to notice. */
+static void check_nan(Device *d, ConvPlan *plan, const Reference *r, DType type, int kind, int in_residual) {
+    Tensor x = tensor_random(d, type, r->x_count, -1, 1, 1), w = tensor_random(d, type, r->w_count, -1, 1, 2);
+    Tensor bias = tensor_random(d, DTYPE_F32, r->g.K, -1, 1, 3), y = tensor_random(d, type, r->y_count, -2, 2, 4);
+    const ConvEpilogue epilogue = {kind & 1 ? bias.data : NULL, (kind >> 1) & 1, (kind >> 2) & 1};
+    const int64_t image = r->y_count / r->N; /* elements of the second image's outputs are [image, 2 image) */
+    double *xs = tensor_values(&x), *ys = tensor_values(&y);
+    if (in_residual)
+        ys[image] = NAN;
+    else
+        xs[r->x_count / r->N] = NAN; /* the second image's first pixel */
+    tensor_set(&x, xs), tensor_set(&y, ys);
+    d->ops->conv_forward(d, plan, r->N, x.data, w.data, &epilogue, y.data);
+    double *got = tensor_values(&y);
+    for (int64_t i = 0; i < r->y_count; i++) {
+        const int hangs = in_residual ? i == image : i >= image && i < image + r->g.K;
+        if (hangs)
+            assert_true(isnan(got[i]));
+        else if (i < image || i >= 2 * image)
+            assert_true(isfinite(got[i]) && (!epilogue.relu || got[i] > -1e-25));
+    }
+    free(xs), free(ys), free(got);
+    tensor_free(&x), tensor_free(&w), tensor_free(&bias), tensor_free(&y);
+}
+
+static void nan_stays(Device *d) {
+    for (DType type = DTYPE_F32; type <= DTYPE_BF16; type++)
+        for (int i = 0; i < 6; i++) {
+            ConvPlan *plan = plan_or_skip(d, &geometries[i], type);
+            Reference r = reference_of(geometries[i], 3);
+            for (int kind = 0; kind < 8; kind++) {
+                check_nan(d, plan, &r, type, kind, 0);
+                if (kind & 2)
+                    check_nan(d, plan, &r, type, kind, 1);
+            }
+            d->ops->conv_destroy(d, plan);
+        }
+}
+
+static void test_nan_stays(void **state) {
+    every_way(state, nan_stays);
+}
+
 /* im2col's temporaries in so little memory that images go one or two at a time, with a rest. */
 static void test_chunks_of_images(void **state) {
     Device *d = *state;
@@ -332,10 +377,15 @@ static void test_impossible_geometry(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_shape_f32),    cmocka_unit_test(test_every_shape_bf16),
-        cmocka_unit_test(test_every_epilogue),     cmocka_unit_test(test_chunks_of_images),
-        cmocka_unit_test(test_many_row_counts),    cmocka_unit_test(test_repeats),
-        cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_impossible_geometry),
+        cmocka_unit_test(test_every_shape_f32),
+        cmocka_unit_test(test_every_shape_bf16),
+        cmocka_unit_test(test_every_epilogue),
+        cmocka_unit_test(test_nan_stays),
+        cmocka_unit_test(test_chunks_of_images),
+        cmocka_unit_test(test_many_row_counts),
+        cmocka_unit_test(test_repeats),
+        cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_impossible_geometry),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }
