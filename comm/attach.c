@@ -112,8 +112,8 @@ Status comm_attach(Comm *comm, Device *device, const CommOptions *options, Error
         return error_set(err, STATUS_SYSTEM, "comm.transport: nccl, but %s; set comm.transport: auto or mpi%s",
                          facts.cuda < 0 ? "this run is on the CPU" : "the CUDA backend was built without NCCL",
                          facts.cuda < 0 ? "" : ", or rebuild with make NCCL=1");
-    if (facts.cuda < 0) {
-        comm->collectives = &collectives_mpi_host;
+    if (comm->size == 1 || facts.cuda < 0) {
+        comm->collectives = comm->size == 1 ? &collectives_single : &collectives_mpi_host;
         return STATUS_OK;
     }
     if (options->transport != TRANSPORT_MPI && facts.without_nccl < 0)

@@ -1,8 +1,14 @@
 /* Ranks and collectives: who this process is, and one table of operations among all of them.
  *
  * MPI launches and carries control messages; the table moves tensors: MPI on host buffers for CPU devices; for CUDA
- * NCCL on device buffers, or MPI through pinned host memory. World size 1 takes the same path. Sums over ranks are done
- * in an order fixed by the rank count, so that a rerun gives the same bits. A failing collective ends the whole job.
+ * NCCL on device buffers, or MPI through pinned host memory. A single rank makes the same calls, which then copy or do
+ * nothing. A failing collective ends the whole job.
+ *
+ * Sums over ranks: a rerun with the same rank count on the same hosts, with the same libraries, gives the same bits.
+ * The order in which the ranks' parts are added is the library's choice, by element count and by how the ranks are
+ * connected, so another placement of the ranks may give other last bits. All ranks get the same bits in any case. How
+ * far libraries promise this: MPI recommends it to implementations (MPI 3.1, 5.9.1, advice to implementors); NCCL
+ * promises nothing, comm/nccl/collectives_nccl.c says what it does and which of its ways is switched off for that.
  *
  * All operations take device pointers and stand in the order of the device's stream, as if each were one more operator:
  * they see what was queued before them, and what is queued after them sees their results. Whether the host waits in

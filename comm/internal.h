@@ -11,6 +11,7 @@
 #define COMM_PART_BYTES ((size_t)1 << 30)
 
 extern const Collectives collectives_mpi_host;
+extern const Collectives collectives_single; /* for comm->size 1, on any device */
 
 /* MPI through pinned host memory, for devices whose memory MPI cannot see. `name` is a literal. */
 Status staged_attach(Comm *comm, const char *name, Error *err);

@@ -6,13 +6,25 @@
  * it, so all of it can be recorded in graphs. Since the stream runs in order, one join serves every operation before
  * it.
  *
- * The communicator never blocks the host: a call may return ncclInProgress, and takes effect, and lets another call
- * follow, once NCCL has reported success. Until then it may wait for other ranks (the first use of an algorithm makes
- * connections), so those waits are marked for the watchdog. Errors that come later, such as a rank that has died, are
- * looked for wherever the host waits; they end the job. What the watchdog counts are the waits in settle: operations in
- * a replayed recording pass no code here, and ranks need not replay the same ones. */
+ * The communicator is a blocking one: a call returns when its work is on the stream, put there by the calling thread. A
+ * non-blocking one starts a thread for every call, which launches for it, into the capture of another thread where one
+ * is under way. A call may wait for other ranks (the first use of an algorithm makes connections), so calls are marked
+ * for the watchdog. Connecting and closing, which must end in time, run in a thread that the caller waits for so long
+ * and no longer. Errors that come later, such as a rank that has died, are looked for wherever the host waits; they end
+ * the job. What the watchdog counts are the waits in settle: operations in a replayed recording pass no code here, and
+ * ranks need not replay the same ones.
+ *
+ * Order of sums (comm/comm.h). NCCL documents none, and for NVLink SHARP (NVLS), where the switch adds, its maintainers
+ * say that calls differ from each other (github.com/NVIDIA/nccl, issue 1497); so that is switched off by NCCL's own
+ * variable, unless the user has set it or NCCL_ALGO. What is left are rings and trees (CollNet is off by
+ * default), in which each element is added
+ * in an order that the connections, the count, the type and the number of channels decide. NCCL 2.28.9 decides all of
+ * them from what all ranks know before the call, and treats a captured sum as an uncaptured one when it is in place
+ * (src/register/coll_reg.cc), as every sum here is. That is how its sources are, not what it promises. */
 #include <nccl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,12 +53,6 @@ static NcclRank *nccl_of(const Comm *comm) {
 
 /* ---- errors and waits -------------------------------------------------------------------------------------------- */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* `what`: a phrase, or a call, of which the arguments are left out. */
 static void __attribute__((noreturn)) fail(Comm *comm, ncclResult_t code, const char *what) {
     char step[48] = "";
@@ -59,7 +65,7 @@ static void __attribute__((noreturn)) fail(Comm *comm, ncclResult_t code, const 
                  code == ncclRemoteError ? "; another rank has ended or the network between the hosts has failed" : "");
 }
 
-/* What has gone wrong since, ncclInProgress while a call has not taken effect yet. */
+/* What has gone wrong since. */
 static ncclResult_t state_of(const NcclRank *rank) {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(rank->nccl, &state);
@@ -74,19 +80,11 @@ static void pause_after(int looks) {
         nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
 }
 
-static ncclResult_t until_done(const NcclRank *rank, ncclResult_t code) {
-    for (int looks = 0; code == ncclInProgress; looks++) {
-        pause_after(looks);
-        code = state_of(rank);
-    }
-    return code;
-}
-
-/* Gives NCCL one call, or group of calls, and returns when it has taken effect on the stream. */
+/* Gives NCCL one call, or group of calls; its work is on the stream then. */
 #define ISSUE(comm, call)                                                                                              \
     do {                                                                                                               \
         watchdog_wait((comm)->watchdog, "the start of a collective");                                                  \
-        const ncclResult_t issued_ = until_done(nccl_of(comm), (call));                                                \
+        const ncclResult_t issued_ = (call);                                                                           \
         if (issued_ != ncclSuccess)                                                                                    \
             fail((comm), issued_, #call);                                                                              \
         watchdog_leave((comm)->watchdog);                                                                              \
@@ -96,7 +94,7 @@ static ncclResult_t until_done(const NcclRank *rank, ncclResult_t code) {
 #define NOTE(comm, call)                                                                                               \
     do {                                                                                                               \
         const ncclResult_t noted_ = (call);                                                                            \
-        if (noted_ != ncclSuccess && noted_ != ncclInProgress)                                                         \
+        if (noted_ != ncclSuccess)                                                                                     \
             fail((comm), noted_, #call);                                                                               \
     } while (0)
 
@@ -259,6 +257,95 @@ static void free_rank(NcclRank *rank) {
     free(rank);
 }
 
+/* A call that may wait for other ranks for ever. */
+typedef struct Errand {
+    ncclResult_t (*run)(struct Errand *);
+    int device, ranks, mine;
+    ncclUniqueId id;
+    ncclComm_t nccl;
+    pthread_mutex_t mutex;
+    pthread_cond_t ended;
+    bool done;
+    ncclResult_t result;
+} Errand;
+
+static ncclResult_t run_connect(Errand *e) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 1;
+    return ncclCommInitRankConfig(&e->nccl, e->ranks, e->id, e->mine, &config);
+}
+
+static ncclResult_t run_close(Errand *e) {
+    const ncclResult_t finalized = ncclCommFinalize(e->nccl);
+    return finalized == ncclSuccess ? ncclCommDestroy(e->nccl) : finalized;
+}
+
+static void *errand_main(void *argument) {
+    Errand *e = argument;
+    const ncclResult_t result = cudaSetDevice(e->device) == cudaSuccess ? e->run(e) : ncclUnhandledCudaError;
+    pthread_mutex_lock(&e->mutex);
+    e->result = result;
+    e->done = true;
+    pthread_cond_signal(&e->ended);
+    pthread_mutex_unlock(&e->mutex);
+    return NULL;
+}
+
+static bool ended_in_time(Errand *e, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    const double end = (double)until.tv_nsec * 1e-9 + seconds;
+    until.tv_sec += (time_t)end;
+    until.tv_nsec = (long)((end - (double)(time_t)end) * 1e9);
+    pthread_mutex_lock(&e->mutex);
+    for (int code = 0; !e->done && code == 0;)
+        code = pthread_cond_timedwait(&e->ended, &e->mutex, &until);
+    const bool done = e->done;
+    pthread_mutex_unlock(&e->mutex);
+    return done;
+}
+
+static Errand *errand_new(ncclResult_t (*run)(Errand *), const Comm *comm) {
+    Errand *e = calloc(1, sizeof *e);
+    pthread_condattr_t monotonic;
+    if (!e)
+        return NULL;
+    e->run = run;
+    e->device = comm->device->index;
+    e->ranks = comm->size;
+    e->mine = comm->rank;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&e->mutex, NULL);
+    return e;
+}
+
+static void errand_free(Errand *e) {
+    pthread_cond_destroy(&e->ended);
+    pthread_mutex_destroy(&e->mutex);
+    free(e);
+}
+
+/* The result, and the communicator; or ncclInProgress, and the errand goes on without its caller. */
+static ncclResult_t errand_go(Errand *e, double seconds, ncclComm_t *nccl) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, errand_main, e) != 0) {
+        errand_free(e);
+        return ncclSystemError;
+    }
+    if (!ended_in_time(e, seconds)) {
+        pthread_detach(thread);
+        return ncclInProgress;
+    }
+    pthread_join(thread, NULL);
+    const ncclResult_t result = e->result;
+    *nccl = e->nccl;
+    errand_free(e);
+    return result;
+}
+
 /* NCCL waits for recordings that hold work of it, so those go first. */
 static void detach_nccl(Comm *comm) {
     static const double patience = 30;
@@ -266,14 +353,11 @@ static void detach_nccl(Comm *comm) {
     settle_nccl(comm);
     CUDA_CHECK(comm->device, cudaStreamSynchronize(rank->stream));
     graphs_forget(cuda_of(comm->device)->graphs);
-    const double begin = now();
-    ncclResult_t state = ncclCommFinalize(rank->nccl);
-    for (int looks = 0; state == ncclInProgress && now() - begin < patience; looks++) {
-        pause_after(looks);
-        state = state_of(rank);
-    }
-    if (state == ncclSuccess)
-        state = ncclCommDestroy(rank->nccl);
+    Errand *close = errand_new(run_close, comm);
+    if (!close)
+        device_fatal(comm->device, STATUS_SYSTEM, "out of memory closing the collectives");
+    close->nccl = rank->nccl;
+    const ncclResult_t state = errand_go(close, patience, &rank->nccl);
     if (state != ncclSuccess) /* the process is about to end and takes the rest along */
         fprintf(stderr, "excon: rank %d on %s: NCCL's connections did not close: %s\n", comm->rank, comm->host,
                 state == ncclInProgress ? "another rank did not answer" : ncclGetErrorString(state));
@@ -303,7 +387,10 @@ static Status identify(Device *device, unsigned char out[NCCL_DEVICE_BYTES], Err
 
 static Status not_connected(const Comm *comm, const char *what, double seconds, ncclResult_t code, Error *err) {
     char why[600];
-    if (code == ncclInProgress)
+    const char *blocking = getenv("NCCL_COMM_BLOCKING");
+    if (code == ncclInProgress && blocking && strcmp(blocking, "0") == 0)
+        snprintf(why, sizeof why, "NCCL_COMM_BLOCKING=0 makes it return early; unset that variable");
+    else if (code == ncclInProgress)
         snprintf(why, sizeof why, "not done after %g s (comm.connect_seconds)", seconds);
     else
         snprintf(why, sizeof why, "%s (%.400s)", ncclGetErrorString(code), ncclGetLastError(NULL));
@@ -314,8 +401,15 @@ static Status not_connected(const Comm *comm, const char *what, double seconds, 
                      comm->size, what, why);
 }
 
+/* Before NCCL's first call in this process, which reads its variables. */
+static void pin_order_of_sums(void) {
+    if (!getenv("NCCL_ALGO"))
+        setenv("NCCL_NVLS_ENABLE", "0", 0);
+}
+
 static Status make_id(Comm *comm, unsigned char out[NCCL_ID_BYTES], Error *err) {
     ncclUniqueId id;
+    pin_order_of_sums();
     const ncclResult_t code = ncclGetUniqueId(&id);
     if (code != ncclSuccess)
         return not_connected(comm, "ncclGetUniqueId", 0, code, err);
@@ -347,14 +441,12 @@ static Status attach(Comm *comm, const unsigned char bytes[NCCL_ID_BYTES], doubl
         return error_set(err, STATUS_SYSTEM, "CUDA device %d: no stream for the collectives: %s", comm->device->index,
                          cudaGetErrorString(made));
     }
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    const double begin = now();
-    ncclResult_t state = ncclCommInitRankConfig(&rank->nccl, comm->size, id, comm->rank, &config);
-    for (int looks = 0; state == ncclInProgress && now() - begin < seconds; looks++) {
-        pause_after(looks);
-        state = state_of(rank);
-    }
+    pin_order_of_sums();
+    Errand *connect = errand_new(run_connect, comm);
+    if (!connect)
+        device_fatal(comm->device, STATUS_SYSTEM, "out of memory for the collectives");
+    connect->id = id;
+    const ncclResult_t state = errand_go(connect, seconds, &rank->nccl);
     if (state != ncclSuccess) /* `rank` is left: threads of NCCL may still use the communicator */
         return not_connected(comm, "ncclCommInitRankConfig", seconds, state, err);
     rank->table = table_nccl;

@@ -96,8 +96,9 @@ static int be_a_rank(const char *scene, const char *transport, const char *folde
 typedef struct Scene {
     const char *name, *transport;
     const char *devices, *fault;
-    int status;          /* -1: any but 0 */
-    const char *says[2]; /* NULL: nothing in particular */
+    int status;           /* -1: any but 0 */
+    const char *says[2];  /* NULL: nothing in particular */
+    const char *blocking; /* NCCL_COMM_BLOCKING; NULL: not set */
 } Scene;
 
 static int is_simt(void) {
@@ -141,8 +142,11 @@ static void ends_for_all(void **state) {
     assert_non_null(mkdtemp(folder));
     setenv("EXCON_SIMT_DEVICES", scene->devices, 1);
     setenv("EXCON_SIMT_NCCL_FAULT", scene->fault ? scene->fault : "", 1);
+    if (scene->blocking)
+        setenv("NCCL_COMM_BLOCKING", scene->blocking, 1);
     snprintf(path, sizeof path, "%s/said", folder);
     const int status = launch_ranks(RANKS, path, &seconds, "%s %s '%s'", scene->name, scene->transport, folder);
+    unsetenv("NCCL_COMM_BLOCKING");
     launch_take(path, said, sizeof said);
     remove_folder(folder, RANKS);
     print_message("%s, %s: exit status %d after %.1f s\n", scene->name, scene->transport, status, seconds);
@@ -158,17 +162,24 @@ int main(int argc, char **argv) {
     if (argc > 4 && strcmp(argv[1], "rank") == 0)
         return be_a_rank(argv[2], argv[3], argv[4]);
     static Scene scenes[] = {
-        {"goes", "nccl", "2", NULL, 0, {NULL}},
-        {"goes", "mpi", "1", NULL, 0, {NULL}},
-        {"killed", "nccl", "2", NULL, -1, {NULL}},
-        {"killed", "mpi", "1", NULL, -1, {NULL}},
-        {"stuck", "nccl", "2", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}},
-        {"stuck", "mpi", "1", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}},
-        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"ranks 0 and 1 on host ", "share CUDA device 0"}},
-        {"goes", "nccl", "2", "1 error 7", STATUS_SYSTEM, {"rank 1 on ", "at step 3: ncclAllReduce: "}},
-        {"goes", "nccl", "2", "1 error 8", STATUS_SYSTEM, {"rank 1 on ", "at step 3: a collective: "}},
-        {"goes", "nccl", "2", "1 connect", STATUS_SYSTEM, {"rank 0 on ", "not done after 1 s (comm.connect_seconds)"}},
-        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"comm.transport: nccl, but this run is on the CPU", NULL}},
+        {"goes", "nccl", "2", NULL, 0, {NULL}, NULL},
+        {"goes", "mpi", "1", NULL, 0, {NULL}, NULL},
+        {"killed", "nccl", "2", NULL, -1, {NULL}, NULL},
+        {"killed", "mpi", "1", NULL, -1, {NULL}, NULL},
+        {"stuck", "nccl", "2", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}, NULL},
+        {"stuck", "mpi", "1", NULL, STATUS_HANG, {"absent: rank 1 (it runs", "step 3"}, NULL},
+        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"ranks 0 and 1 on host ", "share CUDA device 0"}, NULL},
+        {"goes", "nccl", "2", "1 error 7", STATUS_SYSTEM, {"rank 1 on ", "at step 3: ncclAllReduce: "}, NULL},
+        {"goes", "nccl", "2", "1 error 8", STATUS_SYSTEM, {"rank 1 on ", "at step 3: a collective: "}, NULL},
+        {"goes",
+         "nccl",
+         "2",
+         "1 connect",
+         STATUS_SYSTEM,
+         {"rank 0 on ", "not done after 1 s (comm.connect_seconds)"},
+         NULL},
+        {"goes", "nccl", "2", NULL, STATUS_SYSTEM, {"NCCL_COMM_BLOCKING=0 makes it", "unset"}, "0"},
+        {"goes", "nccl", "1", NULL, STATUS_SYSTEM, {"comm.transport: nccl, but this run is on the CPU", NULL}, NULL},
     };
     const struct CMUnitTest on_devices[] = {
         {"two ranks on NCCL", ends_for_all, NULL, NULL, &scenes[0]},
@@ -181,7 +192,8 @@ int main(int argc, char **argv) {
         {"an error in NCCL, seen at the next call", ends_for_all, NULL, NULL, &scenes[7]},
         {"an error in NCCL, seen in a wait", ends_for_all, NULL, NULL, &scenes[8]},
         {"a rank that does not connect", ends_for_all, NULL, NULL, &scenes[9]},
+        {"NCCL told not to block", ends_for_all, NULL, NULL, &scenes[10]},
     };
-    const struct CMUnitTest on_host[] = {{"NCCL on the CPU", ends_for_all, NULL, NULL, &scenes[10]}};
+    const struct CMUnitTest on_host[] = {{"NCCL on the CPU", ends_for_all, NULL, NULL, &scenes[11]}};
     return on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL) : cmocka_run_group_tests(on_host, NULL, NULL);
 }

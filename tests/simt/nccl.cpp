@@ -1,8 +1,9 @@
 /* NCCL by MPI, in the order of streams; sums are done in the order of ranks.
  *
  * What the host may rely on is what NCCL promises:
- *   - a call on a communicator that does not block takes effect, and lets another call follow, only when
- *     ncclCommGetAsyncError has said ncclSuccess; events recorded before that come before it
+ *   - the communicator is a blocking one: a call has put its work on the stream when it returns. Others are refused,
+ * since NCCL launches their work from threads of its own, a recorded stretch's too
+ *   - where sums are made, NVLink SHARP is off (its calls differ from each other) unless the user chose otherwise
  *   - an operation sees what its stream has before it, and others see its results after it on that stream, no sooner:
  *     the exchange with other processes happens at once (simt_enqueue_prompt), the results appear in their turn
  *   - buffers of an operation that has not ended are nobody else's: this ends the program when one has changed
@@ -10,12 +11,21 @@
  *   - every rank calls the same operations; one that is recorded is recorded by all, and they replay it together
  *
  * EXCON_SIMT_NCCL_FAULT makes a rank fail: "RANK connect" (it never connects, so that no rank can), "RANK error N"
- * (from its Nth operation on it reports an error). */
+ * (from its Nth operation on it reports an error).
+ *
+ * Ranks find each other without MPI, by sockets named after the communicator's id and themselves: they connect in a
+ * thread of the caller's that must not call MPI, and may give up. The communicator of MPI is made by the first
+ * operation. */
 #include "include/nccl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
 
 #include <algorithm>
 #include <memory>
@@ -26,9 +36,6 @@
 #include "ranks.h"
 
 namespace {
-
-/* Looks at a communicator that say "in progress" after a call. */
-enum { LOOKS = 2 };
 
 enum Kind { ALL_GATHER, ALL_REDUCE, BROADCAST };
 
@@ -51,20 +58,19 @@ struct Fault {
 
 struct ncclComm {
     int ranks, rank;
-    bool blocking;
+    int name; /* the socket that says "here is this rank" */
     Fault fault;
-    std::shared_ptr<SimtRanks> others; /* also held by work that is queued or recorded */
-    bool connected = false, finalized = false;
-    int looks = 0;             /* until the calls below have taken effect */
-    std::vector<Task> pending; /* called, without effect yet */
+    std::shared_ptr<SimtRanks> others; /* also held by work that is queued or recorded; made by the first operation */
+    bool finalized = false;
     unsigned long long operations = 0;
 };
 
 namespace {
 
-thread_local int depth; /* of groups */
-thread_local std::vector<std::pair<ncclComm *, Task>> group;
-thread_local std::string last_error;
+int depth; /* of groups */
+std::vector<std::pair<ncclComm *, Task>> group;
+std::string last_error;
+std::atomic<unsigned long long> calls; /* simt_nccl_calls */
 
 ncclResult_t refuse(ncclResult_t code, const char *why) {
     last_error = why;
@@ -170,6 +176,8 @@ struct Flight {
 };
 
 void put_on_stream(ncclComm *comm, const Task &task) {
+    if (!comm->others)
+        comm->others = std::shared_ptr<SimtRanks>(simt_ranks_new(), simt_ranks_free);
     Card card;
     memset(&card, 0, sizeof card); /* padding is compared too */
     card.number = ++comm->operations;
@@ -186,37 +194,19 @@ void put_on_stream(ncclComm *comm, const Task &task) {
     simt_enqueue(task.stream, [=]() { flight->appear(); });
 }
 
-void take_effect(ncclComm *comm) {
-    std::vector<Task> tasks;
-    tasks.swap(comm->pending);
-    for (const Task &task : tasks)
-        put_on_stream(comm, task);
-}
-
-/* The answer of a call whose tasks, if any, are pending. */
-ncclResult_t called(ncclComm *comm) {
-    if (comm->blocking) {
-        take_effect(comm);
-        return ncclSuccess;
-    }
-    comm->looks = LOOKS;
-    return ncclInProgress;
-}
-
 bool failed(const ncclComm *comm) {
     return comm->operations >= comm->fault.operations;
 }
 
 /* What stands against a call now. */
 ncclResult_t readiness(const ncclComm *comm) {
-    if (!comm->connected || comm->looks > 0)
-        return refuse(ncclInvalidArgument, "a call before the one before it returned ncclSuccess");
     if (comm->finalized)
         return refuse(ncclInvalidUsage, "a call after ncclCommFinalize");
     return failed(comm) ? refuse(ncclRemoteError, "the fault that a test asked for") : ncclSuccess;
 }
 
 ncclResult_t operate(ncclComm *comm, const Task &task) {
+    calls++;
     ncclResult_t ready = readiness(comm);
     if (ready != ncclSuccess)
         return ready;
@@ -224,8 +214,8 @@ ncclResult_t operate(ncclComm *comm, const Task &task) {
         group.emplace_back(comm, task);
         return ncclSuccess;
     }
-    comm->pending.push_back(task);
-    return called(comm);
+    put_on_stream(comm, task);
+    return ncclSuccess;
 }
 
 Fault fault_of(int rank) {
@@ -242,14 +232,43 @@ Fault fault_of(int rank) {
     return fault;
 }
 
-bool connect(ncclComm *comm) {
-    if (!comm->others && comm->fault.connects)
-        comm->others = std::shared_ptr<SimtRanks>(simt_ranks_new(), simt_ranks_free);
-    comm->connected = comm->others && simt_ranks_ready(comm->others.get());
-    return comm->connected;
+/* In the abstract namespace: gone when the process is. */
+socklen_t address_of(const char *id, int rank, sockaddr_un *out) {
+    *out = {};
+    out->sun_family = AF_UNIX;
+    const int length = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "excon-%s-%d", id, rank);
+    return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
+}
+
+void appear_as(ncclComm *comm, const char *id) {
+    sockaddr_un here;
+    const socklen_t length = address_of(id, comm->rank, &here);
+    comm->name = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (comm->fault.connects && bind(comm->name, reinterpret_cast<sockaddr *>(&here), length) != 0)
+        die("two ranks have the same number");
+}
+
+bool sees(const char *id, int rank) {
+    sockaddr_un there;
+    const socklen_t length = address_of(id, rank, &there);
+    const int probe = socket(AF_UNIX, SOCK_DGRAM, 0);
+    const bool found = connect(probe, reinterpret_cast<sockaddr *>(&there), length) == 0;
+    close(probe);
+    return found;
+}
+
+/* NCCL's default is to use it, where the hardware can. */
+void check_order_of_sums() {
+    const char *nvls = getenv("NCCL_NVLS_ENABLE");
+    if (!getenv("NCCL_ALGO") && (!nvls || strcmp(nvls, "0") != 0))
+        die("NVLink SHARP may sum, which gives other bits at every call");
 }
 
 } // namespace
+
+extern "C" unsigned long long simt_nccl_calls(void) {
+    return calls;
+}
 
 ncclResult_t ncclGetVersion(int *version) {
     *version = NCCL_VERSION_CODE;
@@ -278,54 +297,54 @@ const char *ncclGetLastError(ncclComm_t) {
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+    calls++;
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "simt");
+    snprintf(id->internal, sizeof id->internal, "simt-%d-%llu", static_cast<int>(getpid()), calls.load());
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config) {
-    if (strcmp(id.internal, "simt") != 0 || rank < 0 || rank >= ranks)
+    calls++;
+    if (strncmp(id.internal, "simt-", 5) != 0 || rank < 0 || rank >= ranks)
         return refuse(ncclInvalidArgument, "not an id that ncclGetUniqueId made, or not a rank");
+    const char *blocking = getenv("NCCL_COMM_BLOCKING"); /* overrides what the program asks for */
+    if (blocking && strcmp(blocking, "0") == 0)
+        return ncclInProgress;
+    if (config->blocking != 1)
+        return refuse(ncclInvalidArgument, "a communicator that launches from threads of its own");
+    check_order_of_sums();
     auto *made = new ncclComm;
     made->ranks = ranks;
     made->rank = rank;
-    made->blocking = config->blocking != 0;
     made->fault = fault_of(rank);
     *comm = made;
-    if (!made->blocking)
-        return ncclInProgress;
-    while (!connect(made)) {
-    }
+    appear_as(made, id.internal);
+    for (int r = 0; r < ranks; r++)
+        while (!sees(id.internal, r))
+            usleep(1000);
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
-    *error = ncclSuccess;
-    if (!comm->connected) {
-        *error = connect(comm) ? ncclSuccess : ncclInProgress;
-    } else if (comm->looks > 0 && --comm->looks > 0) {
-        *error = ncclInProgress;
-    } else if (!comm->pending.empty()) {
-        take_effect(comm);
-    } else if (failed(comm)) {
-        *error = refuse(ncclRemoteError, "the fault that a test asked for");
-    }
+    *error = failed(comm) ? refuse(ncclRemoteError, "the fault that a test asked for") : ncclSuccess;
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+    calls++;
     ncclResult_t ready = readiness(comm);
     if (ready != ncclSuccess)
         return ready;
     if (comm->others.use_count() > 1)
         die("a communicator ends while work of it is queued or recorded");
     comm->finalized = true;
-    return called(comm);
+    return ncclSuccess;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-    if (!comm->finalized || comm->looks > 0)
+    if (!comm->finalized)
         return refuse(ncclInvalidUsage, "ncclCommDestroy before ncclCommFinalize has finished");
+    close(comm->name);
     delete comm;
     return ncclSuccess;
 }
@@ -341,11 +360,10 @@ ncclResult_t ncclGroupEnd(void) {
         return refuse(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
     if (--depth > 0 || group.empty())
         return ncclSuccess;
-    ncclComm *comm = group[0].first;
     for (const auto &call : group)
-        comm->pending.push_back(call.second);
+        put_on_stream(call.first, call.second);
     group.clear();
-    return called(comm);
+    return ncclSuccess;
 }
 
 ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataType_t type, ncclComm_t comm,

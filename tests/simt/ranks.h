@@ -11,9 +11,9 @@ extern "C" {
 
 typedef struct SimtRanks SimtRanks;
 
-/* Begins a communicator of all processes, which is there when simt_ranks_ready says 1. */
+/* A communicator of all processes; all call it. */
 SimtRanks *simt_ranks_new(void);
-int simt_ranks_ready(SimtRanks *ranks);
+/* MPI's communicator ends with MPI: NCCL's close in a thread that must not call it. */
 void simt_ranks_free(SimtRanks *ranks);
 
 /* all [size][bytes] = `mine` of each. */

@@ -38,6 +38,9 @@ typedef struct SimtCudnnCounters {
 } SimtCudnnCounters;
 SimtCudnnCounters simt_cudnn_counters(void);
 
+/* Calls of NCCL's functions so far, those that ask for its version or the text of an error aside. */
+unsigned long long simt_nccl_calls(void);
+
 #ifdef __cplusplus
 }
 #endif

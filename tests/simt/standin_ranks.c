@@ -7,7 +7,6 @@
 
 struct SimtRanks {
     MPI_Comm comm;
-    MPI_Request made;
 };
 
 static void check(int code, const char *what) {
@@ -26,18 +25,11 @@ SimtRanks *simt_ranks_new(void) {
     SimtRanks *ranks = calloc(1, sizeof *ranks);
     if (!ranks)
         abort();
-    check(MPI_Comm_idup(MPI_COMM_WORLD, &ranks->comm, &ranks->made), "MPI_Comm_idup");
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->comm), "MPI_Comm_dup");
     return ranks;
 }
 
-int simt_ranks_ready(SimtRanks *ranks) {
-    int done = 0;
-    check(MPI_Test(&ranks->made, &done, MPI_STATUS_IGNORE), "MPI_Test");
-    return done;
-}
-
 void simt_ranks_free(SimtRanks *ranks) {
-    check(MPI_Comm_free(&ranks->comm), "MPI_Comm_free");
     free(ranks);
 }
 
