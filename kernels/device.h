@@ -42,10 +42,12 @@ typedef struct Device {
     size_t bytes_now, bytes_peak; /* device memory taken through ops->alloc */
     void (*fatal)(void *ctx, Status code, const char *message); /* never returns; NULL: print and abort() */
     void *fatal_ctx;
-    void *impl;     /* owned by the backend */
-    void *library;  /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
-    int fast_conv;  /* 1: the backend has something faster for convolutions than im2col and GEMM */
-    int fast_bf16;  /* 1: the device multiplies bf16 faster than f32, convolutions of whole images at least */
+    void *impl;       /* owned by the backend */
+    void *library;    /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
+    int fast_conv;    /* 1: the backend has something faster for convolutions than im2col and GEMM */
+    int slow_to_plan; /* 1: a convolution searches for its way at every row count that it meets first, which takes about
+                         as long as a step: callers whose row counts vary let it meet few (contract/conv.h) */
+    int fast_bf16;    /* 1: the device multiplies bf16 faster than f32, convolutions of whole images at least */
     int plain_conv; /* 1: convolutions as im2col and GEMM even where the backend has something faster, for cross-checks;
                        read by conv_create */
 } Device;

@@ -3,7 +3,12 @@
  * x [N,H,W,C], w [K,R,R,C], y [N,P,Q,K] with P = (H + 2 pad - R) / stride + 1. x, w, y share one dtype (f32 or bf16);
  * accumulation is f32; weight gradients are always f32. A ConvPlan is created once per layer; plans for each row count
  * met are cached inside it (ragged batches), and scratch memory is shared by all plans of a device. Row count 0 is
- * valid everywhere: nothing is read, nothing but nothing is written. */
+ * valid everywhere: nothing is read, nothing but nothing is written.
+ *
+ * Images are independent of each other in forward and backward data, so a caller may pass more rows than it has data
+ * for, where its tensors have room: results of its own rows are the same, those of the others are nobody's. For a
+ * weight gradient the rows without data are zero in x and dy. Where Device.slow_to_plan says so, this is how callers
+ * whose row counts vary keep to few of them. */
 #ifndef EXCON_CONTRACT_CONV_H
 #define EXCON_CONTRACT_CONV_H
 

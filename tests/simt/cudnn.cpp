@@ -154,6 +154,20 @@ cudnnStatus_t check_required(const Ref &o) {
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* EXCON_SIMT_CUDNN_PLANS: a file that gets a line for every plan, its number of rows. */
+void note_plan(const Ref &plan) {
+    counters.plans++;
+    const char *path = getenv("EXCON_SIMT_CUDNN_PLANS");
+    FILE *file = path ? fopen(path, "a") : nullptr;
+    if (!file)
+        return;
+    Graph graph;
+    simt_cudnn_understand(
+        child(child(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), &graph);
+    fprintf(file, "%lld\n", static_cast<long long>(dim(graph.x, 0)));
+    fclose(file);
+}
+
 Descriptor *descriptor_of(cudnnBackendDescriptor_t d) {
     return static_cast<Descriptor *>(d);
 }
@@ -250,7 +264,10 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
     if (status == CUDNN_STATUS_SUCCESS && o->type == CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
         status = check_pack(o);
     if (status == CUDNN_STATUS_SUCCESS && o->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)
-        counters.plans++;
+        status = simt_any_capturing() ? fail(CUDNN_STATUS_NOT_SUPPORTED, "plans are not made during a capture")
+                                      : CUDNN_STATUS_SUCCESS;
+    if (status == CUDNN_STATUS_SUCCESS && o->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)
+        note_plan(o);
     o->finalized = status == CUDNN_STATUS_SUCCESS;
     return status;
 }

@@ -20,6 +20,8 @@ void simt_enqueue_prompt(cudaStream_t stream, std::function<void()> work);
 
 /* Whether work given to the stream now is recorded. */
 bool simt_capturing(cudaStream_t stream);
+/* Whether a capture is under way on any stream; it goes on. */
+bool simt_any_capturing();
 
 SimtOrder simt_order();
 void simt_stream_counters(SimtCounters *counters);

@@ -247,6 +247,13 @@ bool simt_capturing(cudaStream_t stream) {
     return stream->capture != nullptr;
 }
 
+bool simt_any_capturing() {
+    for (const SimtStream *stream : streams)
+        if (stream->capture)
+            return true;
+    return false;
+}
+
 void simt_enqueue_grid(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                        std::function<void()> thread) {
     simt_enqueue(stream, [=]() { simt_run_grid(name, grid, block, shared, thread); });

@@ -62,6 +62,7 @@ typedef struct Step {
     size_t arena_bytes;
     int64_t max_samples; /* of this rank */
     int64_t max_background, max_rows;
+    int64_t row_step; /* of the row counts that convolutions are told, above 2 * max_samples; 0: they get any count */
     void *standard, *random, *backup;          /* [max_samples,H,W,3] of dtype: the caller fills what the method uses */
     void *complement;                          /* background.source complement only */
     int32_t *labels, *labels_twice, *rejected; /* device */

@@ -17,6 +17,19 @@ static int is_folded(const Walk *walk, int conv) {
     return conv < walk->plan->fold_before;
 }
 
+static int64_t conv_rows(const Walk *walk) {
+    return walk->conv_rows ? walk->conv_rows : walk->rows;
+}
+
+/* Rows without data count nothing in a weight gradient, whatever was computed there before. */
+static void clear_rows_without_data(const Walk *walk, int id) {
+    const size_t row = plan_row_bytes(walk->model, id);
+    const int64_t more = conv_rows(walk) - walk->rows;
+    if (more > 0)
+        walk->model->device->ops->zero(walk->model->device, (char *)walk_at(walk, id) + (size_t)walk->rows * row,
+                                       (size_t)more * row);
+}
+
 void *walk_at(const Walk *walk, int id) {
     return id < 0 ? NULL : walk->base + walk->plan->offset[id];
 }
@@ -51,14 +64,14 @@ static void conv_forward(const Walk *walk, int index) {
     const Layer *layer = &model->layers[index];
     const Ops *ops = model->device->ops;
     if (!is_folded(walk, index)) {
-        ops->conv_forward(model->device, layer->conv.plan, walk->rows, walk_at(walk, layer->in),
+        ops->conv_forward(model->device, layer->conv.plan, conv_rows(walk), walk_at(walk, layer->in),
                           model_weights(model, layer->first_span), NULL, walk_at(walk, layer->out));
         return;
     }
     const Layer *norm = &model->layers[layer->conv.norm];
     ConvEpilogue epilogue = {
         .bias = stat(model, norm, STAT_SHIFT), .add = norm->norm.residual >= 0, .relu = norm->norm.relu};
-    ops->conv_forward(model->device, layer->conv.plan, walk->rows, walk_at(walk, layer->in),
+    ops->conv_forward(model->device, layer->conv.plan, conv_rows(walk), walk_at(walk, layer->in),
                       (char *)model->folded + (size_t)layer->conv.folded * dtype_size(model->dtype), &epilogue,
                       walk_at(walk, norm->out));
 }
@@ -142,11 +155,14 @@ static void conv_backward(const Walk *walk, const Layer *layer, int weight_gradi
     Model *model = walk->model;
     const Ops *ops = model->device->ops;
     const void *dy = gradient_at(walk, layer->dy);
-    if (weight_gradients)
-        ops->conv_backward_weight(model->device, layer->conv.plan, walk->rows, walk_at(walk, layer->in), dy,
+    if (weight_gradients) {
+        clear_rows_without_data(walk, layer->in);
+        clear_rows_without_data(walk, model->tensor_count + layer->dy);
+        ops->conv_backward_weight(model->device, layer->conv.plan, conv_rows(walk), walk_at(walk, layer->in), dy,
                                   model->gradient + model->params[layer->first_span].offset);
+    }
     if (data_gradient)
-        ops->conv_backward_data(model->device, layer->conv.plan, walk->rows, dy,
+        ops->conv_backward_data(model->device, layer->conv.plan, conv_rows(walk), dy,
                                 model_weights(model, layer->first_span), gradient_at(walk, layer->dx));
 }
 

@@ -11,6 +11,7 @@ typedef struct Walk {
     const Plan *plan;
     char *base;          /* activation arena, plan->bytes long */
     int64_t rows;        /* this rank's, <= plan->max_rows; 0 is valid */
+    int64_t conv_rows;   /* >= rows and <= plan->max_rows: what convolutions are told, see contract/conv.h; 0: rows */
     int64_t global_rows; /* of all ranks, for global statistics */
     NormMode norm;
     int update_running; /* NORM_BATCH only */

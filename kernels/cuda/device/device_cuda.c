@@ -130,6 +130,7 @@ static Status open_device(Device *device, int index, Error *err) {
     device->fast_bf16 = cuda->capability >= 80; /* tensor cores take bf16 since then */
 #ifdef EXCON_CUDNN
     device->fast_conv = 1;
+    device->slow_to_plan = 1;
 #endif
     describe(device, &properties);
     return STATUS_OK;

@@ -1,8 +1,9 @@
 /* Convolutions through cuDNN's graph interface; how a plan is chosen stands in cudnn_plan.c.
  *
  * A ConvPlan keeps the cuDNN plans of the row counts last used; the least recently used row count makes room. A plan
- * is host memory, some 30 kB, and takes about a millisecond to choose, so many are kept: with background rows the count
- * differs from step to step. Workspace, and what does not fit the caller's tensors, lies in the device's scratch:
+ * is host memory, some 30 kB, and takes about a millisecond to choose, those of a ResNet-18 some 75 (cuDNN 9.19): the
+ * trainer lets convolutions meet no more row counts than are kept here (Device.slow_to_plan). Workspace, and what does
+ * not fit the caller's tensors, lies in the device's scratch:
  *     forward   bias in the tensors' type, or the convolution before an epilogue that the graph does not hold
  *     backward weight   dw, which is then added to the caller's in f32; of bf16 tensors cuDNN offers it in bf16 only */
 #include <stdio.h>
@@ -26,17 +27,10 @@ typedef struct RowPlans {
     CudnnPlan plans[PLANS]; /* forward by epilogue, backward data, backward weight */
 } RowPlans;
 
-/* A plan that made room while launches that use it may still be under way. */
-typedef struct Retired {
-    CudnnPlan plan;
-    struct Retired *next;
-} Retired;
-
 struct ConvCudnn {
     uint64_t clock;
     unsigned told; /* bit per pass: stderr has heard that it runs as im2col + cuBLAS */
     RowPlans rows[ROWS_KEPT];
-    Retired *retired;
 };
 
 static void cudnn_check(Device *device, const ConvPlan *conv, ConvPass pass, cudnnStatus_t status,
@@ -103,29 +97,15 @@ ConvCudnn *conv_cudnn_new(Device *device) {
 
 /* ---- plans by row count ------------------------------------------------------------------------------------------ */
 
-static void free_retired(Device *device, ConvCudnn *cudnn) {
-    if (!cudnn->retired)
+/* Frees the slot's plans, after what may use them: launches under way, and recordings, which are dropped together with
+ * what is known of stretches that were met. So a stretch is never recorded without the plans that it met plainly. */
+static void make_room(Device *device, RowPlans *rows) {
+    if (rows->N == 0)
         return;
     CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
-    graphs_forget(cuda_of(device)->graphs); /* recordings may hold their kernels */
-    while (cudnn->retired) {
-        Retired *first = cudnn->retired;
-        cudnn->retired = first->next;
-        cudnn_plan_free(&first->plan);
-        free(first);
-    }
-}
-
-static void retire(Device *device, ConvCudnn *cudnn, RowPlans *rows) {
-    for (int i = 0; i < PLANS; i++) {
-        if (!rows->plans[i].descriptor)
-            continue;
-        Retired *r = malloc(sizeof *r);
-        if (!r)
-            device_fatal(device, STATUS_SYSTEM, "out of host memory for a convolution's cuDNN plans");
-        *r = (Retired){rows->plans[i], cudnn->retired};
-        cudnn->retired = r;
-    }
+    graphs_forget(cuda_of(device)->graphs);
+    for (int i = 0; i < PLANS; i++)
+        cudnn_plan_free(&rows->plans[i]);
     *rows = (RowPlans){0};
 }
 
@@ -133,16 +113,24 @@ void conv_cudnn_free(Device *device, ConvCudnn *cudnn) {
     if (!cudnn)
         return;
     for (int i = 0; i < ROWS_KEPT; i++)
-        retire(device, cudnn, &cudnn->rows[i]);
-    free_retired(device, cudnn);
+        make_room(device, &cudnn->rows[i]);
     free(cudnn);
 }
 
-/* The slot of row count N: the one in use, else a free one, else the least recently used one emptied. */
-static RowPlans *rows_of(Device *device, ConvCudnn *cudnn, int64_t N) {
-    RowPlans *oldest = cudnn->rows, *found = NULL;
+/* A search takes long, and may allocate or wait, which a capture does not survive. */
+static void refuse_search_in_recording(Device *device, const ConvPlan *conv, int64_t N) {
     if (!cuda_capturing(device))
-        free_retired(device, cudnn);
+        return;
+    char text[CONV_TEXT];
+    conv_describe(conv, text);
+    device_fatal(device, STATUS_INTERNAL, "%s meets %lld rows first in a stretch that is being recorded", text,
+                 (long long)N);
+}
+
+/* The slot of row count N: the one in use, else a free one, else the least recently used one emptied. */
+static RowPlans *rows_of(Device *device, const ConvPlan *conv, int64_t N) {
+    ConvCudnn *cudnn = conv->cudnn;
+    RowPlans *oldest = cudnn->rows, *found = NULL;
     for (int i = 0; i < ROWS_KEPT && !found; i++) {
         RowPlans *rows = &cudnn->rows[i];
         if (rows->N == N)
@@ -151,7 +139,8 @@ static RowPlans *rows_of(Device *device, ConvCudnn *cudnn, int64_t N) {
             oldest = rows;
     }
     if (!found) {
-        retire(device, cudnn, oldest);
+        refuse_search_in_recording(device, conv, N);
+        make_room(device, oldest);
         oldest->N = N;
         found = oldest;
     }
@@ -173,10 +162,11 @@ static void tell(Device *device, const ConvPlan *conv, ConvPass pass, int64_t N,
 
 /* NULL, told on stderr, when cuDNN offers none. */
 static const CudnnPlan *plan_of(Device *device, ConvPlan *conv, ConvPass pass, int epilogue, int64_t N) {
-    RowPlans *rows = rows_of(device, conv->cudnn, N);
+    RowPlans *rows = rows_of(device, conv, N);
     const int slot = pass == CONV_FORWARD ? epilogue : pass == CONV_BACKWARD_DATA ? EPILOGUES : EPILOGUES + 1;
     CudnnPlan *plan = &rows->plans[slot];
     if (!(rows->asked & 1u << slot)) {
+        refuse_search_in_recording(device, conv, N);
         const CudnnTarget target = {.handle = handle_of(device)};
         CudnnVariant variants[2];
         char why[CUDNN_WHY];
