@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/deps.sh
-make -j"$(nproc)"
+make -j"$(nproc)" --no-print-directory
 
 export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 if [ "$(id -u)" = 0 ]; then
@@ -15,7 +15,7 @@ fi
 excon=build/excon
 say() { printf '\n== %s\n' "$*"; }
 
-say "a dataset: shapes on textures; the texture gives the class away in train, and misleads in val"
+say "a dataset: shapes on textures (in val the texture misleads)"
 "$excon" import synthetic demo/data --classes 4 --train-per-class 500 --val-per-class 100
 say "train: two ranks, configs/demo.yaml"
 mpirun -n 2 "$excon" train configs/demo.yaml
@@ -26,8 +26,8 @@ cat <<'END'
 Where to look next:
   demo/run/eval.json        the table above, for programs
   demo/run/metrics.jsonl    one line per logged step and per epoch
-  demo/run/config.yaml      every key as it was used; configs/demo.yaml explains them
+  demo/run/config.yaml      every key as used; configs/demo.yaml explains them
   demo/run/checkpoints/     HDF5, PyTorch names and layouts
   tensorboard --logdir demo/run/events
-  README.md                 a real dataset, more ranks, and the tour of the sources
+  README.md                 a real dataset, more ranks, a tour of the sources
 END

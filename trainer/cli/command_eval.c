@@ -109,9 +109,10 @@ static void print_faithfulness(const char *title, const Faithfulness *f) {
 }
 
 static void print_table(const EvalRun *e, const EvalResult *r) {
-    printf("%s, epoch %lld, step %lld: %s on %lld val images of %s (%d rank%s, %s)\n", e->path,
-           (long long)checkpoint_epoch(&e->meta), (long long)e->meta.step, e->meta.method, (long long)r->count,
-           e->dataset.dir, e->runtime.comm.size, e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
+    printf("%s: %s, epoch %lld, step %lld\n", e->path, e->meta.method, (long long)checkpoint_epoch(&e->meta),
+           (long long)e->meta.step);
+    printf("  on %lld val images of %s, %d rank%s, %s\n", (long long)r->count, e->dataset.dir, e->runtime.comm.size,
+           e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
     printf("  val top-1  %6.2f %%\n", 100 * r->top1);
     if (e->meta.classes > 5)
         printf("  val top-5  %6.2f %%\n", 100 * r->top5);

@@ -66,12 +66,8 @@ static Status take_item(void *ctx, const TreeItem *item, Error *err) {
 }
 
 static void print_checkpoint(const CheckpointMeta *meta) {
-    printf("epoch %lld, step %lld%s: %s, %s width %lld, %lld classes of %lldx%lld", (long long)checkpoint_epoch(meta),
-           (long long)meta->step, meta->finished ? " (the run's end)" : "", meta->method, meta->encoder,
-           (long long)meta->width, (long long)meta->classes, (long long)meta->image_size, (long long)meta->image_size);
-    if (meta->best >= 0)
-        printf("; best top-1 %.1f %% at step %lld", 100 * meta->best, (long long)meta->best_step);
-    putchar('\n');
+    printf("epoch %lld, step %lld, %s, %s width %lld\n", (long long)checkpoint_epoch(meta), (long long)meta->step,
+           meta->method, meta->encoder, (long long)meta->width);
 }
 
 static void json_checkpoint(const CheckpointMeta *meta, Json *json) {
@@ -120,7 +116,8 @@ static void json_data(const FileFacts *f, Json *json) {
     json_integer(json, "bytes", f->bytes);
 }
 
-Status summary_of_file(const char *path, Json *json, Error *err) {
+/* `name` is what the line calls the file. */
+static Status summarise(const char *path, const char *name, Json *json, Error *err) {
     FileFacts facts = {0};
     CheckpointMeta meta = {0};
     RETURN_IF(tree_read(path, take_item, &facts, err));
@@ -142,12 +139,16 @@ Status summary_of_file(const char *path, Json *json, Error *err) {
         json_end_object(json);
         return STATUS_OK;
     }
-    printf("%s: %s, ", path, facts_kind_name(&facts));
+    printf("%s: %s, ", name, facts_kind_name(&facts));
     if (is_checkpoint)
         print_checkpoint(&meta);
     else
         print_data(&facts);
     return STATUS_OK;
+}
+
+Status summary_of_file(const char *path, Json *json, Error *err) {
+    return summarise(path, path, json, err);
 }
 
 static int is_hdf5_name(const struct dirent *entry) {
@@ -180,10 +181,12 @@ Status summary_of_folder(const char *path, Json *json, Error *err) {
                                       "%s holds no .h5 file, and is neither a run nor a dataset folder", path);
     if (json)
         json_begin_array(json, NULL);
+    else if (n > 0)
+        printf("%s:\n", dir);
     for (int i = 0; i < n; i++) {
         Error why = {.code = STATUS_OK};
         snprintf(file, sizeof file, "%s/%s", dir, names[i]->d_name);
-        if (!show_link(file, names[i]->d_name, json) && summary_of_file(file, json, &why) != STATUS_OK) {
+        if (!show_link(file, names[i]->d_name, json) && summarise(file, names[i]->d_name, json, &why) != STATUS_OK) {
             fprintf(stderr, "excon: %s\n", why.message);
             status = status == STATUS_OK ? error_set(err, why.code, "%s: not every file is good", path) : status;
         }

@@ -5,6 +5,7 @@
 #include "comm/comm.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
+#include "trainer/cli/options.h"
 #include "trainer/cli/output.h"
 #include "trainer/config/config.h"
 
@@ -32,22 +33,24 @@ static const Command commands[] = {
 };
 
 static void print_help(FILE *out) {
-    fputs("excon: distributed trainer for explanation-driven supervised contrastive learning\n"
-          "usage: [mpirun -n RANKS] excon COMMAND [ARGUMENT]... [--option value]...\n\n",
-          out);
-    for (const Command *command = commands; command->name; command++)
-        fprintf(out, "  %-10s %s\n", command->name, command->help);
-    fputs("  help       this text; help config: every configuration key\n"
-          "\nexcon help COMMAND (or excon COMMAND -h) lists a command's options; excon --version prints the revision.\n"
-          "Exit codes:",
-          out);
-    const char *separator = " ";
+    char codes[1024] = "";
+    size_t used = 0;
 #define X(name, code, text)                                                                                            \
-    fprintf(out, "%s%d %s", separator, code, text);                                                                    \
-    separator = " | ";
+    used += (size_t)snprintf(codes + used, sizeof codes - used, "%s%d %s", used ? " | " : "", code, text);
     STATUS_TABLE(X)
 #undef X
-    fputc('\n', out);
+    fputs("excon: distributed trainer for explanation-driven contrastive learning\n"
+          "usage: [mpirun -n RANKS] excon COMMAND [ARGUMENT]... [--option value]...\n\n",
+          out);
+    for (const Command *command = commands; command->name; command++) {
+        fprintf(out, "  %-8s ", command->name);
+        options_wrap(out, command->help, 11, 11);
+    }
+    fputs("  help     this text; help config: every configuration key\n\n"
+          "excon help COMMAND (or excon COMMAND -h) lists a command's options,\n"
+          "excon --version prints the revision.\nExit codes: ",
+          out);
+    options_wrap(out, codes, 12, 12);
 }
 
 static int is_help(const char *word) {

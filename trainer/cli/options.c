@@ -124,13 +124,34 @@ Status options_parse(const OptionTable *table, int argc, char **argv, OptionList
     return STATUS_OK;
 }
 
+void options_wrap(FILE *out, const char *text, int at, int indent) {
+    enum { WIDTH = 79 };
+    for (int first = 1; *text; first = 0) {
+        const int word = (int)strcspn(text, " ");
+        if (!first && at + 1 + word > WIDTH) {
+            fprintf(out, "\n%*s", indent, "");
+            at = indent;
+        } else if (!first) {
+            fputc(' ', out);
+            at++;
+        }
+        fprintf(out, "%.*s", word, text);
+        at += word;
+        text += word + (text[word] == ' ');
+    }
+    fputc('\n', out);
+}
+
 void options_usage(const OptionTable *table, FILE *out) {
-    fprintf(out, "usage: excon %s\n", table->usage);
+    enum { NAME_WIDTH = 28, HELP_COLUMN = NAME_WIDTH + 3, USAGE_COLUMN = 13 };
+    fputs("usage: excon ", out);
+    options_wrap(out, table->usage, USAGE_COLUMN, USAGE_COLUMN);
     for (int i = 0; i < table->option_count; i++) {
         const Option *option = &table->options[i];
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", option->name, option->value ? " " : "",
                  option->value ? option->value : "");
-        fprintf(out, "  %-28s %s\n", left, option->help);
+        fprintf(out, "  %-*s ", NAME_WIDTH, left);
+        options_wrap(out, option->help, strlen(left) > NAME_WIDTH ? (int)strlen(left) + 3 : HELP_COLUMN, HELP_COLUMN);
     }
 }

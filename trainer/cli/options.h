@@ -47,7 +47,11 @@ typedef struct OptionTable {
  * positionals. */
 Status options_parse(const OptionTable *table, int argc, char **argv, OptionList *positional, int *help, Error *err);
 
-/* Usage line and one line per option. */
+/* Prints the words of `text`, from column `at` on, and a newline; where a line of 79 columns is full, the next begins
+ * at column `indent`. */
+void options_wrap(FILE *out, const char *text, int at, int indent);
+
+/* Usage line and one line per option, wrapped for a terminal of 80 columns. */
 void options_usage(const OptionTable *table, FILE *out);
 
 #endif

@@ -33,8 +33,8 @@ static void run_lines(Trainer *t, FILE *out) {
             t->runtime.device.kind == DEVICE_CPU ? "host" : "device", (double)t->runtime.device.bytes_now * 1e-6,
             (double)t->step.arena_bytes * 1e-6, c->run.dir);
     if (t->resumed_from >= 0)
-        fprintf(out, "resumed from step %lld: epoch %lld, batch %lld\n", (long long)t->resumed_from,
-                (long long)t->at.epoch, (long long)t->at.cursor);
+        fprintf(out, "resumed from step %lld, in epoch %lld of %lld\n", (long long)t->resumed_from,
+                (long long)checkpoint_epoch(&t->at), (long long)c->train.epochs);
     else
         fprintf(out, "a fresh run from seed %lld\n", (long long)c->seed);
 }

@@ -88,9 +88,15 @@ static double seconds_left(const Trainer *t) {
     return done > 0 ? (trainer_now() - t->started) / (double)done * (double)(total_steps(t) - t->at.step) : 0.0;
 }
 
+/* "3.2 img/s", "317 img/s" */
+static void rate_text(const Tally *tally, char *out, size_t size) {
+    const double rate = ratio((double)tally->images, tally->seconds);
+    snprintf(out, size, rate < 10 ? "%.1f img/s" : "%.0f img/s", rate);
+}
+
 static void print_progress(Trainer *t) {
     const Tally *i = &t->interval;
-    char left[32], explain[64] = "";
+    char left[32], rate[32], explain[64] = "";
     int used = 0;
     text_duration(seconds_left(t), left, sizeof left);
     if (i->sums.masked > 0)
@@ -108,9 +114,9 @@ static void print_progress(Trainer *t) {
         if (t->at.cursor >= t->batches)
             putchar('\n');
     } else {
-        printf("epoch %lld/%lld step %lld  %s %.4g  lr %.3g  %.4g img/s%s  ETA %s\n", (long long)t->at.epoch,
-               (long long)t->config.train.epochs, (long long)t->at.step, kind, loss, t->last_lr,
-               ratio((double)i->images, i->seconds), explain, left);
+        rate_text(i, rate, sizeof rate);
+        printf("epoch %lld/%lld step %lld  %s %.4g  lr %.2g  %s%s  ETA %s\n", (long long)t->at.epoch,
+               (long long)t->config.train.epochs, (long long)t->at.step, kind, loss, t->last_lr, rate, explain, left);
     }
     fflush(stdout);
 }
@@ -220,7 +226,7 @@ static void best_text(const Trainer *t, char *out, size_t size) {
 
 static void print_epoch(const Trainer *t, int64_t epoch, const EvalResult *selection) {
     const Tally *e = &t->epoch;
-    char best[80];
+    char best[80], rate[32];
     printf("epoch %lld/%lld done", (long long)epoch, (long long)t->config.train.epochs);
     if (selection) {
         printf(": %s top-1 %.1f %%", selection_name(t), 100 * selection->top1);
@@ -229,12 +235,13 @@ static void print_epoch(const Trainer *t, int64_t epoch, const EvalResult *selec
         best_text(t, best, sizeof best);
         printf(" nll %.3f; best %s", selection->nll, best);
     }
-    printf("\n  %.4g img/s", ratio((double)e->images, e->seconds));
+    rate_text(e, rate, sizeof rate);
+    printf("\n  %s", rate);
     if (e->sums.masked > 0)
         printf(", accept %.3f", ratio(e->sums.accepted, e->sums.masked));
     printf("; time:");
     for (int p = 0; p < PHASE_COUNT; p++)
-        if (e->phase[p] >= 0.005 * e->seconds)
+        if (e->phase[p] >= 0.045 * e->seconds)
             printf(" %s %.0f%%", PHASE_NAMES[p], 100 * ratio(e->phase[p], e->seconds));
     putchar('\n');
     fflush(stdout);

@@ -3,7 +3,7 @@
 set -uo pipefail
 excon=${EXCON:-build/excon}
 
-echo 1..25
+echo 1..26
 number=0
 check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
     local name=$1 want=$2 part=$3 output status
@@ -35,6 +35,10 @@ for command in train check eval import inspect digest probe bench; do
     check "help_$command" 0 "usage: excon $command " bash -c '"$0" help "$1" && "$0" "$1" -h && [ "$("$0" help "$1")" = "$("$0" "$1" --help)" ]' \
         "$excon" "$command"
 done
+
+# shellcheck disable=SC2016 # the inner shell expands it
+check help_fits_80_columns 0 'usage: excon probe' bash -c 'output=$("$0" help; for command in train check eval import inspect digest probe bench; do
+    "$0" help $command; done); echo "$output"; ! grep -E "^.{80}" <<<"$output"' "$excon"
 
 # Of several ranks one speaks, also of what is found before MPI runs.
 once() { # NAME, EXIT STATUS, PART that the output holds in one line only, COMMAND...
