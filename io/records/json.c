@@ -135,6 +135,10 @@ void json_string(Json *json, const char *key, const char *value) {
     append_quoted(json, value);
 }
 
+void json_end_line(Json *json) {
+    append(json, "\n", 1);
+}
+
 void json_bool(Json *json, const char *key, int value) {
     begin_value(json, key);
     append(json, value ? "true" : "false", value ? 4 : 5);

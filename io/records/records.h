@@ -26,6 +26,8 @@ void json_number(Json *json, const char *key, double value); /* shortest text th
 void json_integer(Json *json, const char *key, int64_t value);
 void json_string(Json *json, const char *key, const char *value);
 void json_bool(Json *json, const char *key, int value);
+/* A newline behind the last value, for an object that is a file of its own. */
+void json_end_line(Json *json);
 
 /* Version of the fields of metrics.jsonl, eval.json and status.json (docs/formats.md): the field "schema" of each
  * object. */

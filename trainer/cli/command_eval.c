@@ -138,6 +138,7 @@ static Status replace_results(const EvalRun *e, const EvalResult *r, Error *err)
     if (same)
         results_json_kept(r, earlier, &json);
     json_end_object(&json);
+    json_end_line(&json);
     Status status = json.text ? files_write_atomic(path, json.text, json.size, 0, err)
                               : error_set(err, STATUS_SYSTEM, "no memory for %s", path);
     free(earlier);

@@ -239,7 +239,7 @@ static void print_epoch(const Trainer *t, int64_t epoch, const EvalResult *selec
     printf("\n  %s", rate);
     if (e->sums.masked > 0)
         printf(", accept %.3f", ratio(e->sums.accepted, e->sums.masked));
-    printf("; time:");
+    putchar(';');
     for (int p = 0; p < PHASE_COUNT; p++)
         if (e->phase[p] >= 0.045 * e->seconds)
             printf(" %s %.0f%%", PHASE_NAMES[p], 100 * ratio(e->phase[p], e->seconds));
@@ -304,6 +304,7 @@ void trainer_report_status(Trainer *t, const char *state) {
     json_number(&json, "eta_seconds", seconds_left(t));
     json_integer(&json, "updated", (int64_t)time(NULL));
     json_end_object(&json);
+    json_end_line(&json);
     snprintf(path, sizeof path, "%s/status.json", t->config.run.dir);
     Error err = {.code = STATUS_OK};
     if (files_write_atomic(path, json.text, json.size, 0, &err) != STATUS_OK)
