@@ -22,15 +22,20 @@ typedef enum ArrayType { ARRAY_F32, ARRAY_I32, ARRAY_U8 } ArrayType;
 
 typedef struct ArrayFile ArrayFile;
 
-/* STATUS_NO_INPUT when absent, STATUS_DATA when it is no HDF5 file. */
+/* STATUS_NO_INPUT when absent, STATUS_DATA when it is no HDF5 file, STATUS_CANNOT_CREATE when another program has it
+ * open for writing. */
 Status array_file_open(ArrayFile **out, const char *path, Error *err);
 /* Created anew; existing content is lost. */
 Status array_file_create(ArrayFile **out, const char *path, Error *err);
 void array_file_close(ArrayFile *file);
 
 int array_exists(const ArrayFile *file, const char *name);
-/* Reads a whole dataset converted to `type`; `rank` -1: any. Element count is checked against the file's size before
- * memory is taken. STATUS_DATA names dataset and file. */
+/* Length of a dataset's first dimension, of whatever type. */
+Status array_length(const ArrayFile *file, const char *name, int64_t *length, Error *err);
+/* Reads a whole dataset as `type`; `rank` -1: any. Kinds are kept apart: ARRAY_F32 wants floating-point numbers
+ * (float64 is rounded), the others integers, of any width. STATUS_DATA for another kind, and for a number that `type`
+ * cannot hold; NaN and infinities are numbers. Element count is checked against the file's size before memory is taken.
+ * STATUS_DATA names dataset and file. */
 Status array_read(const ArrayFile *file, const char *name, ArrayType type, int rank, Array *out, Error *err);
 void array_free(Array *array);
 /* Groups in `name` ("grad/encoder.conv1.weight") are made as needed. Exactly one of the data pointers is set. */

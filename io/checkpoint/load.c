@@ -48,6 +48,7 @@ static Status load(const char *path, int need_seal, CheckpointFile *out, Error *
     size_t size, image_size;
     int known, sealed;
     *out = (CheckpointFile){0};
+    RETURN_IF(files_check_free(path, err));
     RETURN_IF(files_read(path, CHECKPOINT_MAX_BYTES, &data, &size, err));
     Status status;
     GOTO_IF(check_manifest(path, data, size, &known, err), done);
@@ -125,7 +126,7 @@ Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
             mend_links(dir, list.steps[i]);
             break;
         }
-        if (status == STATUS_SYSTEM) {
+        if (status == STATUS_SYSTEM || status == STATUS_CANNOT_CREATE) { /* no memory, or in use: not damaged */
             if (err)
                 *err = why;
             break;
@@ -135,7 +136,7 @@ Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
         report_bad(&notes, dir, name, &why, status == STATUS_DATA);
     }
     checkpoint_list_free(&list);
-    if (*found || status == STATUS_SYSTEM)
+    if (*found || status == STATUS_SYSTEM || status == STATUS_CANNOT_CREATE)
         return status;
     if (tried > 0 || bad > 0)
         return error_set(err, STATUS_DATA,

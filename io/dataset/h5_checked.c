@@ -1,18 +1,36 @@
 /* Checked reading of HDF5. See h5_checked.h. */
 #include "io/dataset/h5_checked.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "io/files/files.h"
+
 enum { MAX_RANK = 4 };
 
-Status h5_open_file(const char *path, hid_t *file, Error *err) {
+/* 1 when the file's first block says that a program opened it for writing and has not closed it: byte 11 of HDF5's
+ * superblock from version 3 on. */
+static int left_open(const char *path) {
+    static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    unsigned char head[12] = {0};
+    FILE *file = fopen(path, "rbe");
+    const size_t n = file ? fread(head, 1, sizeof head, file) : 0;
+    if (file)
+        fclose(file);
+    return n == sizeof head && memcmp(head, signature, sizeof signature) == 0 && head[8] >= 3 && (head[11] & 1);
+}
+
+Status h5_open_file(const char *path, const char *advice, hid_t *file, Error *err) {
     *file = -1;
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     H5PLset_loading_state(0);
     if (access(path, R_OK) != 0)
-        return error_set(err, STATUS_NO_INPUT, "%s: no such file, or not readable", path);
+        return error_set(err, STATUS_NO_INPUT, "%s: %s", path,
+                         errno == EACCES ? "no permission to read it" : "no such file");
+    RETURN_IF(files_check_free(path, err));
     hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(access_list, H5F_CLOSE_STRONG);
 #if H5_VERSION_GE(1, 10, 7)
@@ -20,10 +38,14 @@ Status h5_open_file(const char *path, hid_t *file, Error *err) {
 #endif
     *file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
     H5Pclose(access_list);
-    if (*file < 0)
-        return error_set(err, STATUS_DATA, "%s: not an HDF5 file, truncated or damaged; import the dataset again",
-                         path);
-    return STATUS_OK;
+    if (*file >= 0)
+        return STATUS_OK;
+    if (left_open(path))
+        return error_set(err, STATUS_DATA,
+                         "%s: is open for writing elsewhere, or the program that wrote to it ended without closing it; "
+                         "close it there, or look at it by h5clear -s; else %s",
+                         path, advice);
+    return error_set(err, STATUS_DATA, "%s: not an HDF5 file, truncated or damaged; %s", path, advice);
 }
 
 int h5_has(hid_t parent, const char *name) {

@@ -12,8 +12,10 @@
 
 #include "kernels/base/status.h"
 
-/* Opens read-only, without file locks (the files are immutable). STATUS_NO_INPUT when absent. */
-Status h5_open_file(const char *path, hid_t *file, Error *err);
+/* Opens read-only. STATUS_NO_INPUT when absent; STATUS_CANNOT_CREATE when another program has it open for writing. The
+ * library's own locks are left alone: it fails where a file system has none. `advice` ends the message about a damaged
+ * file ("import the dataset again"). */
+Status h5_open_file(const char *path, const char *advice, hid_t *file, Error *err);
 
 Status h5_open_group(hid_t parent, const char *path, const char *name, hid_t *group, Error *err);
 

@@ -195,7 +195,7 @@ Status index_read(Dataset *dataset, Error *err) {
     char path[PATH_BYTES];
     hid_t file;
     snprintf(path, sizeof path, "%s/index.h5", dataset->dir);
-    RETURN_IF(h5_open_file(path, &file, err));
+    RETURN_IF(h5_open_file(path, "import the dataset again", &file, err));
     Status status = read_attributes(file, path, dataset, err);
     if (status == STATUS_OK)
         status = read_class_names(file, path, dataset, err);

@@ -59,7 +59,7 @@ Status shard_reader_open(ShardReader *reader, const Dataset *dataset, Split spli
     reader->file = reader->images = reader->boxes = reader->masks = -1;
     snprintf(reader->path, sizeof reader->path, "%s/%s", dataset->dir, reader->info->file);
     pthread_mutex_lock(dataset->gate);
-    Status status = h5_open_file(reader->path, &reader->file, err);
+    Status status = h5_open_file(reader->path, "import the dataset again", &reader->file, err);
     if (status == STATUS_OK)
         status = check_attributes(reader, split, err);
     if (status == STATUS_OK)

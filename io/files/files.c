@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -257,4 +259,22 @@ Status files_read(const char *path, size_t limit, char **data, size_t *size, Err
 
 int files_exists(const char *path) {
     return access(path, F_OK) == 0;
+}
+
+Status files_check_free(const char *path, Error *err) {
+    const char *wanted = getenv("HDF5_USE_FILE_LOCKING");
+    if (wanted && (strcasecmp(wanted, "FALSE") == 0 || strcmp(wanted, "0") == 0))
+        return STATUS_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return STATUS_OK;
+    const int held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    if (held)
+        return error_set(
+            err, STATUS_CANNOT_CREATE,
+            "%s is in use: another program has it open for writing; close it there (a notebook, h5py), and "
+            "try again",
+            path);
+    return STATUS_OK;
 }

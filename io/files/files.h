@@ -32,6 +32,11 @@ Status files_sync_parent(const char *path, Error *err);
  * STATUS_NO_INPUT when absent or unreadable. */
 Status files_read(const char *path, size_t limit, char **data, size_t *size, Error *err);
 
+/* STATUS_CANNOT_CREATE when another program holds PATH locked for writing (flock, as the HDF5 library takes it on files
+ * that it writes): what can be read of it may be half of a change. Where the file system has no such locks, and with
+ * HDF5_USE_FILE_LOCKING set to FALSE or 0, every file counts as free. An absent file is free too. */
+Status files_check_free(const char *path, Error *err);
+
 /* 1 when something is there (a dangling symbolic link is not). */
 int files_exists(const char *path);
 

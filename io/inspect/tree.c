@@ -1,11 +1,11 @@
 #include "io/inspect/tree.h"
 
-#include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "io/dataset/h5_checked.h"
 
 enum { MAX_DEPTH = 8 };
 
@@ -204,26 +204,15 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
 Status tree_read(const char *path, Status (*visit)(void *ctx, const TreeItem *item, Error *err), void *ctx,
                  Error *err) {
     Walk walk = {.path = path, .visit = visit, .ctx = ctx, .err = err};
-    if (access(path, R_OK) != 0)
-        return error_set(err, STATUS_NO_INPUT, "cannot open %s: %s", path, strerror(errno));
-    Status status = STATUS_OK;
+    hid_t file;
+    RETURN_IF(h5_open_file(path, "use another copy", &file, err));
     H5E_BEGIN_TRY {
-        hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-        hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
-        H5Pclose(access);
-        if (file < 0)
-            status = error_set(err, STATUS_DATA, "%s is not a complete HDF5 file: another format, truncated or damaged",
-                               path);
-        else {
-            if ((H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &walk) < 0 ||
-                 H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &walk) < 0) &&
-                walk.status == STATUS_OK)
-                walk.status = error_set(err, STATUS_DATA, "%s cannot be listed: the file is damaged", path);
-            status = walk.status;
-            H5Fclose(file);
-        }
+        if ((H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &walk) < 0 ||
+             H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_link, &walk) < 0) &&
+            walk.status == STATUS_OK)
+            walk.status = error_set(err, STATUS_DATA, "%s cannot be listed: the file is damaged", path);
+        H5Fclose(file);
     }
     H5E_END_TRY
-    return status;
+    return walk.status;
 }

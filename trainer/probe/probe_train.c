@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/dataset/dataset.h"
 #include "trainer/method/step.h"
 #include "trainer/method/views.h"
 #include "trainer/probe/session.h"
@@ -139,8 +140,9 @@ Status probe_supcon(ProbeSession *p, Error *err) {
         status = error_set(err, STATUS_DATA, "%s: z must be [2M,D], labels [M] and real [1] in 0..M", p->options->in);
     int classes = 1;
     for (int64_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (labels.i32[i] < 0)
-            status = error_set(err, STATUS_DATA, "%s: labels[%lld] is negative", p->options->in, (long long)i);
+        if (labels.i32[i] < 0 || labels.i32[i] >= DATASET_MAX_CLASSES)
+            status = error_set(err, STATUS_DATA, "%s: labels[%lld] = %d is outside 0..%d", p->options->in, (long long)i,
+                               labels.i32[i], DATASET_MAX_CLASSES - 1);
         classes = labels.i32[i] >= classes ? labels.i32[i] + 1 : classes;
     }
     if (status == STATUS_OK)
@@ -278,6 +280,12 @@ Status probe_augment(ProbeSession *p, Error *err) {
     GOTO_IF(array_read(p->in, "images", ARRAY_U8, 4, &images, err), done);
     GOTO_IF(array_read(p->in, "ids", ARRAY_I32, 1, &ids, err), done);
     const int H = (int)images.shape[1], W = (int)images.shape[2];
+    for (int64_t i = 0; i < ids.count; i++)
+        if (ids.i32[i] < 0) {
+            status =
+                error_set(err, STATUS_DATA, "%s: ids[%lld] = %d is negative", p->options->in, (long long)i, ids.i32[i]);
+            goto done;
+        }
     if (images.shape[3] != 3 || ids.count != images.shape[0]) {
         status = error_set(err, STATUS_DATA, "%s: images must be [n,H,W,3] and ids [n]", p->options->in);
         goto done;

@@ -1,5 +1,6 @@
 #include "trainer/probe/session.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +26,8 @@ static Status read_normalisation(ProbeSession *p, Error *err) {
     RETURN_IF(read_channels(p, "mean", p->mean, err));
     RETURN_IF(read_channels(p, "std", p->std, err));
     for (int c = 0; c < 3; c++)
-        if (!(p->std[c] > 0))
-            return error_set(err, STATUS_DATA, "%s: std must be positive", p->options->in);
+        if (!(p->std[c] > 0) || !isfinite(p->std[c]) || !isfinite(p->mean[c]))
+            return error_set(err, STATUS_DATA, "%s: mean must be finite, std positive and finite", p->options->in);
     return STATUS_OK;
 }
 
@@ -37,10 +38,7 @@ Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *co
     const Comm *comm = &p->runtime.comm;
     RETURN_IF(array_file_open(&p->in, options->in, err));
     RETURN_IF(read_normalisation(p, err));
-    Array samples = {0};
-    RETURN_IF(array_read(p->in, sample_dataset, ARRAY_F32, -1, &samples, err));
-    p->total = samples.shape[0];
-    array_free(&samples);
+    RETURN_IF(array_length(p->in, sample_dataset, &p->total, err));
     p->counts = calloc((size_t)comm->size, sizeof *p->counts);
     if (!p->counts)
         return error_set(err, STATUS_SYSTEM, "out of memory for %d ranks", comm->size);
