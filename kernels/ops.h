@@ -34,8 +34,9 @@ typedef struct Ops {
     /* Zero-filled, 64-byte aligned. STATUS_SYSTEM with the size in the message when there is not enough. */
     Status (*alloc)(Device *, size_t bytes, void **out, Error *);
     void (*release)(Device *, void *pointer, size_t bytes);
-    /* From host_alloc's memory the copy happens in the order of the stream: the source must stay as it is until sync.
-     * Any other source has been read when the call returns. */
+    /* The copy happens in the order of the stream: the source must stay as it is until sync or copy_out, whatever
+     * memory it is. (CUDA may have read a source that is not host_alloc's when the call returns, and does not promise
+     * it.) */
     void (*copy_in)(Device *, void *dst, const void *host_src, size_t bytes);
     void (*copy_out)(Device *, void *host_dst, const void *src, size_t bytes); /* waits */
     void (*copy)(Device *, void *dst, const void *src, size_t bytes);

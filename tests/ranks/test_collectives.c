@@ -44,6 +44,7 @@ static void release(Comm *comm, void *block, size_t bytes) {
 
 static void put(Comm *comm, void *block, const void *host, size_t bytes) {
     comm->device->ops->copy_in(comm->device, block, host, bytes);
+    comm->device->ops->sync(comm->device); /* it has read `host` */
 }
 
 static void get(Comm *comm, void *host, const void *block, size_t bytes) {

@@ -3,7 +3,8 @@
  * A stream is a queue of work that runs only when the host waits for it, or when work that it waits for (an event of
  * another stream) is needed. Several streams are drained in an order that is a setting (simt.h). What the host may rely
  * on is thus exactly what CUDA promises:
- *   - copies from pageable memory have read their source when the call returns; those from pinned memory read it later
+ *   - copies from the host read their source when their turn comes, from pageable memory too: CUDA stages that at once
+ * or later, as it likes
  *   - copies to the host have arrived after a wait, not before
  *   - streams are ordered by events alone
  * Device memory cannot be touched by the host: its pages are accessible while queued work runs, and no longer. Under
@@ -400,14 +401,8 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (kind == cudaMemcpyDefault || is_device(dst, bytes) != to_device || is_device(src, bytes) != from_device)
         return fail(cudaErrorInvalidValue);
-    if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
-        auto staged =
-            std::make_shared<std::vector<char>>(static_cast<const char *>(src), static_cast<const char *>(src) + bytes);
-        if (stream->capture)
-            return fail(cudaErrorStreamCaptureUnsupported);
-        simt_enqueue(stream, [=]() { memcpy(dst, staged->data(), bytes); });
-        return cudaSuccess;
-    }
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(src) && stream->capture)
+        return fail(cudaErrorStreamCaptureUnsupported);
     simt_enqueue(stream, [=]() { memmove(dst, src, bytes); });
     return cudaSuccess;
 }

@@ -2,7 +2,11 @@
 # Ten steps of training on a CUDA device and on the CPU, from the same configuration and seed: losses within 1e-3, the
 # same images accepted and appended at every step, for each method, on one and two ranks. Recorded stretches (CUDA graphs)
 # change no bit.
-# Decisions may hang on a rounding, and runs part ways then; with this seed none does, and losses agree to 1e-7.
+# Decisions may hang on a rounding, and runs part ways then; with this seed none does on the stand-in GPU, and losses
+# agree to 1e-7. On a real GPU sums of a convolution are made in another order, so that its results differ by some 1e-6 of
+# their size. Of the 38,400 pixels that ten steps hold against a threshold, and their 150 classifications, about one in a
+# million is that close to a tie: one run in twenty parts from the CPU's at some step. There, and there alone, the first
+# difference may be one image of one step, not before the sixth, and nothing after it is compared.
 set -uo pipefail
 excon=${EXCON:-build/excon} mpirun=${MPIRUN:-mpirun}
 scratch=$(mktemp -d)
@@ -49,12 +53,24 @@ steps() {
     ' "$scratch/$1/metrics.jsonl"
 }
 
+case ${EXCON_CUDA_LIBRARY:-} in
+*/simt/*) earliest=11 ;; # step of the first difference that is accepted
+*) earliest=6 ;;
+esac
+
 # Ten lines each; what must be equal is, and losses differ by less than 1e-3 of themselves. A NaN fails.
 agree() {
     paste <(steps "$1") <(steps "$2") >"$scratch/both"
-    awk '
-        NF != 8 || $1 != $5 || $3 != $7 || $4 != $8 { bad = 1 }
-        { d = $2 - $6; if (d < 0) d = -d; if (!(d <= 1e-3 * $2)) bad = 1 }
+    awk -v earliest="$earliest" -v image="$((1000000 / 15 + 1000))" '
+        function apart(a, b) { a -= b; return a < 0 ? -a : a }
+        NF != 8 || $1 != $5 { bad = 1 }
+        parted { next }
+        $3 != $7 || $4 != $8 {
+            parted = 1
+            if (NR < earliest || apart($3, $7) * 1e6 > image || apart($4, $8) > 1) bad = 1
+            next
+        }
+        { if (!(apart($2, $6) <= 1e-3 * $2)) bad = 1 }
         END { exit bad || NR != 10 }' "$scratch/both" && return
     { echo "step loss accepted background, $1 and $2:" && cat "$scratch/both"; } >>"$scratch/$1.log"
     return 1

@@ -30,6 +30,7 @@ Tensor tensor_new(Device *device, DType type, int64_t n) {
     memset(host, GUARD_VALUE, bytes);
     memset(host + GUARD_BYTES, POISON, bytes_of(&t));
     device->ops->copy_in(device, t.base, host, bytes);
+    device->ops->sync(device); /* it has read `host` */
     free(host);
     t.data = (char *)t.base + GUARD_BYTES;
     return t;
@@ -78,6 +79,7 @@ void tensor_set(Tensor *t, const double *values) {
         }
     }
     t->device->ops->copy_in(t->device, t->data, host, bytes_of(t));
+    t->device->ops->sync(t->device); /* it has read `host` */
     free(host);
 }
 

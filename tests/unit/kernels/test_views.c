@@ -28,6 +28,7 @@ static void *block(int64_t n, size_t size) {
 static Tensor upload(Device *d, DType type, int64_t n, const void *host) {
     Tensor t = tensor_new(d, type, n);
     d->ops->copy_in(d, t.data, host, (size_t)n * dtype_size(type));
+    d->ops->sync(d); /* it has read `host` */
     return t;
 }
 
