@@ -23,7 +23,7 @@ $(call one_of,WERROR,0 1)
 $(call one_of,CUDA,auto 0 1)
 
 # Goals that build nothing here: they work without the libraries, and report none.
-QUIET_GOALS := help deps demo gpu-bundle format format-check clean
+QUIET_GOALS := help deps demo chroot-check gpu-bundle format format-check clean
 BUILDS := $(filter-out $(QUIET_GOALS),$(or $(MAKECMDGOALS),all))
 
 # ---- what is here ---------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ NCCL_C  := $(sort $(wildcard comm/nccl/*.c))
 SIMT_CPP := $(sort $(wildcard tests/simt/*.cpp))
 SIMT_C   := $(sort $(wildcard tests/simt/standin_*.c))
 
-.PHONY: all help deps check demo test soak test-simt test-binaries ptxas-report bundle bundle-check gpu-bundle bench asan ubsan format format-check clean FORCE
+.PHONY: all help deps check demo test soak test-simt test-binaries ptxas-report bundle bundle-check chroot-check gpu-bundle bench asan ubsan format format-check clean FORCE
 CUDA_LIB := $(if $(CUDA_WHY),,$(BUILD)/libexcon_cuda.so)
 SIMT_LIB := $(BUILD)/simt/libexcon_cuda.so
 all: $(BUILD)/excon $(CUDA_LIB)
@@ -161,6 +161,7 @@ help:
 	@echo 'make bench      speed of step, loss, loader and operators on this machine'
 	@echo 'make ptxas-report  registers, spills and shared memory of every CUDA kernel; fails when a hot one spills'
 	@echo 'make bundle     one folder with program, Open MPI and libraries that runs wherever it is unpacked, and a .tar.gz of it'
+	@echo 'make chroot-check  demo and test in a bare Debian (RELEASE=trixie|bookworm; root, debootstrap, network)'
 	@echo 'make bundle-check  tries that folder in a bare chroot of another release (root, debootstrap, network)'
 	@echo 'make gpu-bundle  one file for a machine with a GPU and little else: scripts/gpu_check.sh takes it there'
 	@echo 'make asan       the tests under AddressSanitizer and UBSan     make ubsan   under UBSan alone'
@@ -196,6 +197,9 @@ ubsan:
 
 bundle: all
 	@BUILD='$(BUILD)' CC='$(CC)' MAKE='$(MAKE)' scripts/bundle.sh
+
+chroot-check:
+	@scripts/chroot_check.sh $(TEST)
 
 bundle-check: bundle
 	@BUILD='$(BUILD)' scripts/bundle_check.sh

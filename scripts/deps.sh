@@ -6,8 +6,8 @@
 # prints what to install and exits with 71.
 set -euo pipefail
 
-packages=(gcc make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev
-    libjpeg-dev libssl-dev libcmocka-dev "$@")
+packages=(gcc g++ make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev
+    libjpeg-dev libssl-dev libcmocka-dev python3 procps "$@") # the last four for make test
 
 distribution=unknown
 if [ -r /etc/os-release ]; then
