@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -182,6 +183,7 @@ static void test_open_in_another_process(void **state) {
         assert_int_equal(pipe(ready), 0);
         const pid_t child = fork();
         if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
             hid_t list = H5Pcreate(H5P_FILE_ACCESS);
             if (newer)
                 H5Pset_libver_bounds(list, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
