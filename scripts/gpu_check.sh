@@ -45,7 +45,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
 ALL_STAGES=(build device ops resume graphs halves golden steps rates loss peer profile sanitizer train ranks)
-BUILD=${BUILD:-build}
+BUILD=$(realpath -m --relative-to=. "${BUILD:-build}") # tests/run.sh wants a relative path
 mode=cuda out='' tar_dir='' bundle='' budget='' again=0 dry=0 short=''
 stages=()
 wrong() { echo "gpu_check: $*; --help lists them" >&2 && exit 64; }
@@ -140,7 +140,7 @@ for name in "${stages[@]}"; do
     *) [ $device_seen = 1 ] || run_stage device ;;
     esac
     run_stage "$name"
-    if [ "$name" = build ] && [ $failed != 0 ]; then break; fi
+    if [ "$name" = build ] && [ $dry = 0 ] && ! "$EXCON" --version >/dev/null 2>&1; then break; fi
 done
 [ $dry = 0 ] || exit 0
 write_json

@@ -40,7 +40,7 @@ find_host() {
 
 # ---- the program ----------------------------------------------------------------------------------------------------
 
-prebuilt=$BUILD/prebuilt # where a bundle is unpacked; a relative path: tests/run.sh wants one
+prebuilt=$BUILD/prebuilt # where a bundle is unpacked
 tests_build=$BUILD       # what has excon and the test programs
 in_bundle=()             # wraps programs of the bundle that are not its excon and mpirun
 revision=''

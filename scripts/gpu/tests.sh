@@ -145,9 +145,9 @@ stage_sanitizer() {
     elif [ -z "$sanitizer" ] && [ "$dry" = 0 ]; then
         skip "no compute-sanitizer here"
     elif [ -n "$short" ]; then
-        sanitize memcheck test_contrast
         sanitize memcheck test_norm
         sanitize racecheck test_contrast_sums
+        sanitize memcheck test_contrast # the slowest
     else
         names=$(grep -rl --include='test_*.c' device_fixture tests/unit/kernels | sort | sed 's|.*/||; s|\.c$||')
         for tool in memcheck racecheck; do
