@@ -35,7 +35,7 @@ static int is_image(const char *name) {
 }
 
 static int is_among(const char *name, const char *const *names, int64_t count) {
-    return bsearch(&name, names, (size_t)count, sizeof *names, compare_names) != NULL;
+    return count > 0 && bsearch(&name, names, (size_t)count, sizeof *names, compare_names) != NULL;
 }
 
 static int is_folder(const char *parent, const struct dirent *item) {
