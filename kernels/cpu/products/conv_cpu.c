@@ -8,9 +8,15 @@
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
+#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/lanes.h"
 #include "kernels/cpu/products/conv_step.h"
+#include "kernels/cpu/products/pixels.h"
 
 enum { ROWS_KEPT = 8 };
+
+/* Gathered pixels of one call: they stay in cache, and the scratch stays as small as it is without them. */
+static const int64_t pixels_limit = 4 << 20;
 
 typedef struct ConvRows {
     int64_t N; /* 0: free */
@@ -100,6 +106,33 @@ void conv_destroy_cpu(Device *device, ConvPlan *plan) {
     free(plan);
 }
 
+/* How many calls N rows are cut into. */
+static int calls_of(const ConvPlan *plan, int64_t N) {
+    const ConvGeometry *g = &plan->geometry;
+    if (!pixels_strided(g))
+        return 1;
+    const int64_t positions =
+        (int64_t)conv_out(g->H, g->R, g->stride, g->pad) * conv_out(g->W, g->R, g->stride, g->pad);
+    const int64_t bytes = N * positions * g->C * (int64_t)dtype_size(plan->type);
+    const int64_t calls = (bytes + pixels_limit - 1) / pixels_limit;
+    return (int)(calls < N ? calls : N);
+}
+
+static void run(Device *device, ConvPlan *plan, ConvPass pass, int epilogue, int64_t N, const ConvCall *call) {
+    const ConvGeometry *g = &plan->geometry;
+    const int64_t image = (int64_t)g->H * g->W * g->C;
+    const int64_t output =
+        (int64_t)conv_out(g->H, g->R, g->stride, g->pad) * conv_out(g->W, g->R, g->stride, g->pad) * g->K;
+    const int calls = calls_of(plan, N);
+    for (int i = 0; i < calls; i++) {
+        const Part rows = part_of(N, calls, i, 1);
+        ConvCall part = *call;
+        part.image = lane_at(plan->type, call->image, rows.first * image);
+        part.output = lane_at(plan->type, call->output, rows.first * output);
+        conv_step_run(device, step_of(device, plan, pass, epilogue, rows.last - rows.first), &part);
+    }
+}
+
 void conv_forward_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *w,
                       const ConvEpilogue *epilogue, void *y) {
     if (N == 0)
@@ -109,19 +142,19 @@ void conv_forward_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, 
         kind = (epilogue->bias ? EPILOGUE_BIAS : 0) | (epilogue->add ? EPILOGUE_ADD : 0) |
                (epilogue->relu ? EPILOGUE_RELU : 0);
     const ConvCall call = {.image = x, .weights = w, .output = y, .bias = epilogue ? epilogue->bias : NULL};
-    conv_step_run(device, step_of(device, plan, PASS_FORWARD, kind, N), &call);
+    run(device, plan, PASS_FORWARD, kind, N, &call);
 }
 
 void conv_backward_data_cpu(Device *device, ConvPlan *plan, int64_t N, const void *dy, const void *w, void *dx) {
     if (N == 0)
         return;
     const ConvCall call = {.image = dx, .weights = w, .output = dy};
-    conv_step_run(device, step_of(device, plan, PASS_BACKWARD_DATA, 0, N), &call);
+    run(device, plan, PASS_BACKWARD_DATA, 0, N, &call);
 }
 
 void conv_backward_weight_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *dy, float *dw) {
     if (N == 0)
         return;
     const ConvCall call = {.image = x, .weights = dw, .output = dy};
-    conv_step_run(device, step_of(device, plan, PASS_BACKWARD_WEIGHT, 0, N), &call);
+    run(device, plan, PASS_BACKWARD_WEIGHT, 0, N, &call);
 }
