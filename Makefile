@@ -136,7 +136,7 @@ LIB   := $(BUILD)/libexcon.a
 TESTS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TEST_BIN := $(TESTS:tests/%.c=$(BUILD)/tests/%)
 SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(shell find tests/support -name '*.c' 2>/dev/null | sort))
-SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' 2>/dev/null | sort)
+SCRIPTS := .ci/run $(shell find scripts tests -name '*.sh' -o -name '*.sbatch' 2>/dev/null | sort)
 LAYOUT  := $(shell find kernels comm io trainer tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' 2>/dev/null | sort)
 
 CUDNN_SRCS := $(sort $(wildcard kernels/cuda/*/*cudnn*.c))
