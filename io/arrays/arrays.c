@@ -1,10 +1,13 @@
 #include "io/arrays/arrays.h"
 
+#include <errno.h>
 #include <hdf5.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/dataset/h5_checked.h"
 
@@ -12,6 +15,7 @@ struct ArrayFile {
     hid_t id;
     hsize_t bytes;
     char path[1024];
+    char temporary[1040]; /* of a created file; "": opened for reading */
 };
 
 static Status wrap(hid_t id, const char *path, ArrayFile **out, Error *err) {
@@ -35,16 +39,40 @@ Status array_file_open(ArrayFile **out, const char *path, Error *err) {
 
 Status array_file_create(ArrayFile **out, const char *path, Error *err) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    hid_t id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    char temporary[sizeof(*out)->temporary];
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return error_set(err, STATUS_CANNOT_CREATE, "%s is not a plain file; choose another name", path);
+    const int n = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    hid_t id = n < (int)sizeof temporary ? H5Fcreate(temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT) : -1;
     if (id < 0)
         return error_set(err, STATUS_CANNOT_CREATE, "cannot create %s; check the folder and its permissions", path);
-    return wrap(id, path, out, err);
+    Status status = wrap(id, path, out, err);
+    if (status == STATUS_OK)
+        memcpy((*out)->temporary, temporary, sizeof temporary);
+    else
+        unlink(temporary);
+    return status;
+}
+
+Status array_file_publish(ArrayFile *file, Error *err) {
+    Status status = STATUS_OK;
+    if (H5Fclose(file->id) < 0)
+        status = error_set(err, STATUS_IO, "cannot write %s; is the disk full?", file->path);
+    else if (rename(file->temporary, file->path) != 0)
+        status = error_set(err, STATUS_CANNOT_CREATE, "cannot create %s: %s", file->path, strerror(errno));
+    if (status != STATUS_OK)
+        unlink(file->temporary);
+    free(file);
+    return status;
 }
 
 void array_file_close(ArrayFile *file) {
     if (!file)
         return;
     H5Fclose(file->id);
+    if (file->temporary[0])
+        unlink(file->temporary);
     free(file);
 }
 

@@ -25,8 +25,13 @@ typedef struct ArrayFile ArrayFile;
 /* STATUS_NO_INPUT when absent, STATUS_DATA when it is no HDF5 file, STATUS_CANNOT_CREATE when another program has it
  * open for writing. */
 Status array_file_open(ArrayFile **out, const char *path, Error *err);
-/* Created anew; existing content is lost. */
+/* A new file, built beside PATH as PATH.tmp; what is at PATH stays until array_file_publish() puts the new one there.
+ * STATUS_CANNOT_CREATE also when something else than a plain file is at PATH. */
 Status array_file_create(ArrayFile **out, const char *path, Error *err);
+/* Closes a created file and gives it its name; STATUS_IO when it could not be written whole. Frees `file` in any case.
+ */
+Status array_file_publish(ArrayFile *file, Error *err);
+/* An unpublished created file is removed. NULL is allowed. */
 void array_file_close(ArrayFile *file);
 
 int array_exists(const ArrayFile *file, const char *name);

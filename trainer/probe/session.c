@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/loader/order.h"
 #include "trainer/run/state.h"
@@ -31,6 +32,19 @@ static Status read_normalisation(ProbeSession *p, Error *err) {
     return STATUS_OK;
 }
 
+/* OUT must not be one of the files that are read. */
+static Status create_output(ProbeSession *p, Error *err) {
+    const ProbeOptions *o = p->options;
+    const char *const read[] = {o->in, o->checkpoint, o->weights};
+    struct stat out, other;
+    for (int i = 0; i < 3; i++)
+        if (read[i] && stat(o->out, &out) == 0 && stat(read[i], &other) == 0 && out.st_dev == other.st_dev &&
+            out.st_ino == other.st_ino)
+            return error_set(err, STATUS_USAGE, "%s is read and must not be overwritten; choose another OUT.h5",
+                             read[i]);
+    return array_file_create(&p->out, o->out, err);
+}
+
 Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
                   Error *err) {
     *p = (ProbeSession){.options = options, .config = config, .std = {1, 1, 1}};
@@ -53,14 +67,26 @@ Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *co
     }
     Status status = STATUS_OK;
     if (comm->rank == 0)
-        status = array_file_create(&p->out, options->out, err);
+        status = create_output(p, err);
     return comm_agree(&p->runtime.comm, status, err);
+}
+
+/* OUT appears when every rank is done, and not at all when one failed. */
+static Status finish_output(ProbeSession *p, Status status, Error *err) {
+    if (p->runtime.open)
+        status = comm_agree(&p->runtime.comm, status, err);
+    if (status == STATUS_OK && p->out)
+        status = array_file_publish(p->out, err);
+    else
+        array_file_close(p->out);
+    p->out = NULL;
+    return p->runtime.open ? comm_agree(&p->runtime.comm, status, err) : status;
 }
 
 Status probe_close(ProbeSession *p, Status status, Error *err) {
     model_free(&p->model);
     array_file_close(p->in);
-    array_file_close(p->out);
+    status = finish_output(p, status, err);
     free(p->counts);
     return runtime_close(&p->runtime, status, err);
 }
