@@ -1,6 +1,6 @@
 /* File image -> struct. The file is hostile until proven otherwise: only hard links, groups a few levels deep,
- * contiguous unfiltered float32 datasets of rank <= 4 whose bytes are all in the file; sizes are added up and held
- * against the file's before anything is allocated. */
+ * contiguous unfiltered float32 datasets of rank <= 4 whose bytes are all in the file (and one of strings, the class
+ * names); sizes are added up and held against the file's before anything is allocated. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +61,46 @@ static Status check_dataset(Walk *walk, const char *name, hid_t data, Checkpoint
     return status;
 }
 
+/* /class_names: one fixed-length string for each of the attribute's classes. */
+static Status read_class_names(Walk *walk, hid_t data) {
+    const char *const name = CHECKPOINT_CLASS_NAMES;
+    const size_t n = (size_t)walk->out->meta.classes;
+    Status status = STATUS_OK;
+    char *text = NULL;
+    hid_t type = H5Dget_type(data), space = H5Dget_space(data), creation = H5Dget_create_plist(data);
+    const size_t size = type >= 0 ? H5Tget_size(type) : 0;
+    if (type < 0 || space < 0 || creation < 0 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
+        size == 0 || size > CHECKPOINT_NAME_LIMIT || H5Pget_layout(creation) != H5D_CONTIGUOUS ||
+        H5Pget_nfilters(creation) != 0 || H5Pget_external_count(creation) != 0 ||
+        H5Sget_simple_extent_ndims(space) != 1 || H5Sget_simple_extent_npoints(space) != (hssize_t)n || n == 0 ||
+        n > walk->bytes_left / size || H5Dget_storage_size(data) != n * size) {
+        status = refuse(walk, name, "is not one plain string for each class");
+        goto done;
+    }
+    text = malloc(n * size);
+    walk->out->class_names = calloc(n, sizeof *walk->out->class_names);
+    if (!text || !walk->out->class_names)
+        status = error_set(walk->err, STATUS_SYSTEM, "no memory to load %s", walk->path);
+    else if (H5Dread(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) < 0)
+        status = refuse(walk, name, "cannot be read: the file is truncated or damaged");
+    for (size_t c = 0; status == STATUS_OK && c < n; c++) {
+        walk->out->class_names[c] = strndup(text + c * size, size);
+        if (!walk->out->class_names[c])
+            status = error_set(walk->err, STATUS_SYSTEM, "no memory to load %s", walk->path);
+    }
+    if (status == STATUS_OK)
+        walk->bytes_left -= n * size;
+done:
+    free(text);
+    if (creation >= 0)
+        H5Pclose(creation);
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    return status;
+}
+
 static Status grow(Walk *walk) {
     CheckpointFile *out = walk->out;
     if (out->count < walk->capacity)
@@ -79,6 +119,8 @@ static Status grow(Walk *walk) {
 static Status read_dataset(Walk *walk, const char *name, hid_t data) {
     uint64_t bytes;
     CheckpointTensor tensor = {.rank = 0};
+    if (walk->depth == 0 && strcmp(name, CHECKPOINT_CLASS_NAMES) == 0)
+        return read_class_names(walk, data);
     int n = snprintf(tensor.name, sizeof tensor.name, "%s%s", walk->prefix, name);
     if (n < 0 || n >= NAME_BYTES)
         return refuse(walk, name, "has too long a name");

@@ -52,6 +52,9 @@ const CheckpointTensor *checkpoint_find(const CheckpointFile *file, const char *
 }
 
 void checkpoint_free(CheckpointFile *file) {
+    for (int64_t c = 0; file->class_names && c < file->meta.classes; c++)
+        free(file->class_names[c]);
+    free(file->class_names);
     for (int i = 0; i < file->count; i++)
         free(file->tensors[i].data);
     free(file->tensors);

@@ -57,6 +57,31 @@ static int write_tensor(hid_t file, const CheckpointTensor *tensor, hid_t group_
     return ok;
 }
 
+/* /class_names: fixed-length strings, as long as the longest needs. */
+static int write_class_names(hid_t file, char *const *names, int64_t n, hid_t data_creation) {
+    const hsize_t extent = (hsize_t)n;
+    size_t longest = 1;
+    for (int64_t c = 0; c < n; c++)
+        longest = strlen(names[c]) > longest ? strlen(names[c]) : longest;
+    char *text = calloc((size_t)n, longest);
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, &extent, NULL), data = -1;
+    int ok = text && type >= 0 && space >= 0 && H5Tset_size(type, longest) >= 0 &&
+             H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0;
+    for (int64_t c = 0; ok && c < n; c++)
+        memcpy(text + (size_t)c * longest, names[c], strlen(names[c]));
+    if (ok)
+        data = H5Dcreate2(file, CHECKPOINT_CLASS_NAMES, type, space, H5P_DEFAULT, data_creation, H5P_DEFAULT);
+    ok = ok && data >= 0 && H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
+    if (data >= 0)
+        H5Dclose(data);
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    free(text);
+    return ok;
+}
+
 static int name_valid(const CheckpointTensor *tensor) {
     size_t n = strnlen(tensor->name, sizeof tensor->name);
     return n > 0 && n < sizeof tensor->name && tensor->name[0] != '/' && tensor->name[n - 1] != '/' &&
@@ -165,8 +190,8 @@ static Status seal_image(Memory *memory, char **data, size_t *size, Error *err) 
     return STATUS_OK;
 }
 
-static Status write_all(hid_t file, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count,
-                        Error *err) {
+static Status write_all(hid_t file, const CheckpointFile *what, Error *err) {
+    const CheckpointTensor *tensors = what->tensors;
     Status status;
     hid_t groups = H5Pcreate(H5P_GROUP_CREATE), contiguous = H5Pcreate(H5P_DATASET_CREATE);
     if (!timeless(groups) || !timeless(contiguous) || H5Pset_layout(contiguous, H5D_CONTIGUOUS) < 0 ||
@@ -174,8 +199,13 @@ static Status write_all(hid_t file, const CheckpointMeta *meta, const Checkpoint
         status = hdf5_failed("start", err);
         goto done;
     }
-    GOTO_IF(checkpoint_write_meta(file, meta, err), done);
-    for (int i = 0; i < count; i++)
+    GOTO_IF(checkpoint_write_meta(file, &what->meta, err), done);
+    if (what->class_names && what->meta.classes > 0 &&
+        !write_class_names(file, what->class_names, what->meta.classes, contiguous)) {
+        status = hdf5_failed("store the class names of", err);
+        goto done;
+    }
+    for (int i = 0; i < what->count; i++)
         if (!write_tensor(file, &tensors[i], groups, contiguous)) {
             status = error_set(err, STATUS_SYSTEM, "HDF5 could not store %s in a checkpoint: named twice, or no memory",
                                tensors[i].name);
@@ -189,8 +219,7 @@ done:
     return status;
 }
 
-static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, char **data, size_t *size,
-                     Error *err) {
+static Status encode(const CheckpointFile *what, char **data, size_t *size, Error *err) {
     Status status = STATUS_OK;
     Memory memory = {NULL, 0};
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE), file = -1;
@@ -199,7 +228,7 @@ static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors
     if (file < 0) {
         status = hdf5_failed("start", err);
     } else {
-        status = write_all(file, meta, tensors, count, err);
+        status = write_all(file, what, err);
         if (H5Fclose(file) < 0 && status == STATUS_OK)
             status = hdf5_failed("close", err);
     }
@@ -213,14 +242,13 @@ static Status encode(const CheckpointMeta *meta, const CheckpointTensor *tensors
     return status;
 }
 
-Status checkpoint_encode(const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, char **data,
-                         size_t *size, Error *err) {
+Status checkpoint_encode(const CheckpointFile *file, char **data, size_t *size, Error *err) {
     Status status;
     *data = NULL;
     *size = 0;
-    RETURN_IF(check_tensors(tensors, count, err));
+    RETURN_IF(check_tensors(file->tensors, file->count, err));
     H5E_BEGIN_TRY {
-        status = encode(meta, tensors, count, data, size, err);
+        status = encode(file, data, size, err);
     }
     H5E_END_TRY
     return status;

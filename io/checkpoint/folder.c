@@ -1,9 +1,11 @@
 /* Names in a checkpoint folder: step-NNNNNNNN.h5 (at least eight digits), their temporaries, and what was set aside. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/checkpoint/internal.h"
@@ -57,14 +59,19 @@ static int make_room(void **array, int count, size_t element) {
 static int add_name(CheckpointList *list, const char *name) {
     const char *rest;
     int64_t step = parse_name(name, &rest);
-    if (step < 0)
+    if (step < 0) {
+        const size_t n = strlen(name);
+        list->traces += n > 3 && strcmp(name + n - 3, ".h5") == 0;
         return 1;
+    }
     if (strcmp(rest, ".h5") == 0) {
         if (!make_room((void **)&list->steps, list->count, sizeof *list->steps))
             return 0;
         list->steps[list->count++] = step;
     } else if (strncmp(rest, ".h5.bad", 7) == 0) {
         list->bad++;
+    } else if (strncmp(rest, ".h5.superseded", 14) == 0) {
+        list->traces++;
     } else if (strcmp(rest, ".h5.tmp") == 0) {
         if (!make_room((void **)&list->leftovers, list->leftover_count, sizeof *list->leftovers))
             return 0;
@@ -113,15 +120,80 @@ void checkpoint_list_free(CheckpointList *list) {
     *list = (CheckpointList){0};
 }
 
-int64_t checkpoint_link_step(const char *dir, const char *name) {
-    char path[PATH_MAX], target[PATH_MAX];
-    if (checkpoint_path(path, dir, name, NULL) != STATUS_OK)
-        return -1;
-    ssize_t n = readlink(path, target, sizeof target - 1);
-    if (n <= 0 || !files_exists(path))
-        return -1;
-    target[n] = 0;
-    return checkpoint_name_step(target);
+int checkpoint_listed(const CheckpointList *list, int64_t step) {
+    for (int i = 0; i < list->count; i++)
+        if (list->steps[i] == step)
+            return 1;
+    return 0;
+}
+
+/* The name in a symbolic link, or in the small file that zip, Windows and some network mounts make of one; 0 when PATH
+ * is neither. */
+static int link_text(const char *path, char text[PATH_MAX]) {
+    ssize_t n = readlink(path, text, PATH_MAX - 1);
+    if (n < 0) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        n = fd < 0 ? -1 : read(fd, text, CHECKPOINT_NAME_BYTES);
+        if (fd >= 0)
+            close(fd);
+        if (n >= CHECKPOINT_NAME_BYTES)
+            return 0;
+    }
+    text[n > 0 ? n : 0] = 0;
+    text[strcspn(text, "\r\n")] = 0;
+    return checkpoint_name_step(text) >= 0;
+}
+
+/* A regular file that should be a symbolic link. */
+static int is_text(const char *path) {
+    char text[PATH_MAX];
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISREG(info.st_mode) && link_text(path, text);
+}
+
+int64_t checkpoint_link_step(const char *dir, const char *name, const CheckpointList *list) {
+    char path[PATH_MAX], text[PATH_MAX], other[CHECKPOINT_NAME_BYTES];
+    struct stat info;
+    if (checkpoint_path(path, dir, name, NULL) != STATUS_OK || lstat(path, &info) != 0)
+        return LINK_NOWHERE;
+    if (link_text(path, text)) {
+        const int64_t step = checkpoint_name_step(text);
+        return checkpoint_listed(list, step) ? step : LINK_NOWHERE;
+    }
+    if (stat(path, &info) != 0)
+        return LINK_NOWHERE;
+    for (int i = list->count; i-- > 0;) {
+        checkpoint_name(other, list->steps[i]);
+        if (checkpoint_path(text, dir, other, NULL) == STATUS_OK && seal_equal(path, text))
+            return list->steps[i];
+    }
+    return LINK_OWN;
+}
+
+Status checkpoint_point(const char *dir, const char *link, int64_t step, Error *err) {
+    char name[CHECKPOINT_NAME_BYTES], path[PATH_MAX];
+    CheckpointList only = {.steps = &step, .count = 1};
+    RETURN_IF(checkpoint_path(path, dir, link, err));
+    if (checkpoint_link_step(dir, link, &only) == step && !is_text(path))
+        return STATUS_OK;
+    checkpoint_name(name, step);
+    return files_link_atomic(name, path, err);
+}
+
+int checkpoint_locate(const char *dir, const char *name, char *out) {
+    CheckpointList list;
+    char file[CHECKPOINT_NAME_BYTES];
+    if (checkpoint_list(dir, &list, NULL) != STATUS_OK)
+        return 0;
+    const int64_t newest = list.count > 0 ? list.steps[list.count - 1] : LINK_NOWHERE;
+    const int64_t step = name ? checkpoint_link_step(dir, name, &list) : newest;
+    checkpoint_list_free(&list);
+    if (step == LINK_NOWHERE)
+        return 0;
+    if (name && checkpoint_path(out, dir, name, NULL) == STATUS_OK && !is_text(out))
+        return 1;
+    checkpoint_name(file, step);
+    return checkpoint_path(out, dir, file, NULL) == STATUS_OK;
 }
 
 Status checkpoint_set_aside(const char *dir, const char *name, const char *suffix, char aside[PATH_MAX], Error *err) {

@@ -14,12 +14,13 @@
 
 enum { CHECKPOINT_SCHEMA = 1, CHECKPOINT_MAX_TENSORS = 1 << 16, SEAL_BYTES = 128 };
 #define CHECKPOINT_MAX_BYTES ((size_t)1 << 36)
+#define CHECKPOINT_CLASS_NAMES "class_names"
+enum { CHECKPOINT_NAME_LIMIT = 4096 }; /* bytes of a class name */
 
 /* ---- encode.c, decode.c, meta.c: image <-> struct ---- */
 
 /* Builds image and seal in one malloc'ed block. Equal inputs give equal bytes. */
-Status checkpoint_encode(const CheckpointMeta *meta, const CheckpointTensor *tensors, int count, char **data,
-                         size_t *size, Error *err);
+Status checkpoint_encode(const CheckpointFile *file, char **data, size_t *size, Error *err);
 
 /* Parses `size` bytes of HDF5 image; `path` is for messages. The image is borrowed and must not be freed meanwhile. */
 Status checkpoint_decode(char *image, size_t size, const char *path, CheckpointFile *out, Error *err);
@@ -28,6 +29,9 @@ Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err)
 Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, Error *err);
 
 /* ---- seal.c ---- */
+
+/* 1 when both are files of one size that end in equal seals: copies of one checkpoint. */
+int seal_equal(const char *path, const char *other);
 
 /* Writes the seal of data [0, size) to data + size. */
 Status seal_write(char *data, size_t size, Error *err);
@@ -42,6 +46,7 @@ typedef struct CheckpointList {
     int64_t *steps; /* ascending */
     int count;
     int bad;          /* files set aside as .bad */
+    int traces;       /* other signs that checkpoints were here: .superseded, unknown .h5 files, last.h5, best.h5 */
     char **leftovers; /* names of temporaries a killed save left */
     int leftover_count;
 } CheckpointList;
@@ -57,8 +62,14 @@ int64_t checkpoint_name_step(const char *name);                      /* -1: not 
 /* DIR/NAME; STATUS_CANNOT_CREATE when too long. */
 Status checkpoint_path(char out[PATH_MAX], const char *dir, const char *name, Error *err);
 
-/* Step that the symbolic link DIR/NAME leads to, -1 when it leads nowhere. */
-int64_t checkpoint_link_step(const char *dir, const char *name);
+/* Step of the listed checkpoint that DIR/NAME leads to: as a symbolic link, as the text that some tools make of one, as
+ * another name or a copy of its file (then of equal seal). LINK_NOWHERE: it leads to none, or is not there; LINK_OWN:
+ * it is a file of its own that equals none of the listed ones. */
+enum { LINK_NOWHERE = -1, LINK_OWN = -2 };
+int64_t checkpoint_link_step(const char *dir, const char *name, const CheckpointList *list);
+/* Makes DIR/LINK lead to the checkpoint of `step`, unless it does. */
+Status checkpoint_point(const char *dir, const char *link, int64_t step, Error *err);
+int checkpoint_listed(const CheckpointList *list, int64_t step);
 
 /* Renames DIR/NAME to NAME.SUFFIX, or NAME.SUFFIX.2 and so on when taken. `aside` receives the new name. */
 Status checkpoint_set_aside(const char *dir, const char *name, const char *suffix, char aside[PATH_MAX], Error *err);

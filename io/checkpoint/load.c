@@ -67,80 +67,158 @@ Status checkpoint_load(const char *path, CheckpointFile *out, Error *err) {
     return load(path, 0, out, err);
 }
 
-typedef struct Note {
-    void (*call)(void *ctx, const char *text);
-    void *ctx;
-} Note;
-
 /* Says what is wrong with a checkpoint and where it went. */
-static void report_bad(const Note *note, const char *dir, const char *name, const Error *why, int rename_it) {
+static void report_bad(const CheckpointReader *reader, const char *dir, const char *name, const Error *why) {
     char aside[PATH_MAX], text[2 * sizeof why->message + PATH_MAX + 64];
     Error renaming = {.code = STATUS_OK};
-    if (!rename_it)
+    if (why->code != STATUS_DATA || (reader && reader->look_only))
         snprintf(text, sizeof text, "%s; trying an older checkpoint", why->message);
     else if (checkpoint_set_aside(dir, name, "bad", aside, &renaming) == STATUS_OK)
         snprintf(text, sizeof text, "%s; set aside as %s", why->message, aside);
     else
         snprintf(text, sizeof text, "%s; and it cannot be set aside: %s", why->message, renaming.message);
-    if (note->call)
-        note->call(note->ctx, text);
+    if (reader && reader->note)
+        reader->note(reader->ctx, text);
 }
 
-static Status load_step(const char *dir, int64_t step, CheckpointFile *out, Error *err) {
-    char name[CHECKPOINT_NAME_BYTES], path[PATH_MAX];
-    checkpoint_name(name, step);
-    RETURN_IF(checkpoint_path(path, dir, name, err));
+/* A name that may be resumed from. */
+typedef struct Candidate {
+    char name[CHECKPOINT_NAME_BYTES];
+    int64_t step;
+    Error why; /* it failed with */
+} Candidate;
+
+static Status load_candidate(const char *dir, const Candidate *candidate, CheckpointFile *out, Error *err) {
+    char path[PATH_MAX];
+    RETURN_IF(checkpoint_path(path, dir, candidate->name, err));
     RETURN_IF(load(path, 1, out, err));
-    if (out->meta.step == step)
+    if (out->meta.step == candidate->step)
         return STATUS_OK;
     long long inside = (long long)out->meta.step;
     checkpoint_free(out);
     return error_set(err, STATUS_DATA, "%s holds step %lld: it was renamed", path, inside);
 }
 
-/* last.h5 and best.h5 must not lead to what was set aside. Best effort: the next save repairs them too. */
-static void mend_links(const char *dir, int64_t newest) {
-    char name[CHECKPOINT_NAME_BYTES], path[PATH_MAX];
-    if (checkpoint_link_step(dir, "last.h5") != newest && checkpoint_path(path, dir, "last.h5", NULL) == STATUS_OK) {
-        checkpoint_name(name, newest);
-        (void)files_link_atomic(name, path, NULL);
-    }
-    if (checkpoint_link_step(dir, "best.h5") < 0 && checkpoint_path(path, dir, "best.h5", NULL) == STATUS_OK)
-        unlink(path);
+static int by_step(const void *a, const void *b) {
+    const Candidate *left = a, *right = b;
+    return (left->step > right->step) - (left->step < right->step);
 }
 
-Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found,
-                              void (*note)(void *ctx, const char *text), void *note_ctx, Error *err) {
-    const Note notes = {note, note_ctx};
+/* The files of steps, and last.h5 and best.h5 where those are files of their own (a partial copy of the folder), in the
+ * order of their steps; a damaged one of the latter goes first, to be named when its turn comes. */
+typedef struct Candidates {
+    Candidate *all;
+    int count;
+    int own; /* last.h5, best.h5 among them */
+} Candidates;
+
+static Status find_candidates(const char *dir, const CheckpointList *list, Candidates *out, Error *err) {
+    static const char *const names[] = {"last.h5", "best.h5"};
+    *out = (Candidates){.all = calloc((size_t)list->count + 2, sizeof *out->all)};
+    if (!out->all)
+        return error_set(err, STATUS_SYSTEM, "no memory to list %s", dir);
+    for (int i = 0; i < list->count; i++) {
+        Candidate *candidate = &out->all[out->count++];
+        candidate->step = list->steps[i];
+        checkpoint_name(candidate->name, candidate->step);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (checkpoint_link_step(dir, names[i], list) != LINK_OWN)
+            continue;
+        CheckpointFile file;
+        char path[PATH_MAX];
+        Candidate *candidate = &out->all[out->count];
+        snprintf(candidate->name, sizeof candidate->name, "%s", names[i]);
+        RETURN_IF(checkpoint_path(path, dir, names[i], err));
+        Status status = load(path, 1, &file, &candidate->why);
+        candidate->step = status == STATUS_OK ? file.meta.step : INT64_MAX;
+        checkpoint_free(&file);
+        if (status == STATUS_OK && (checkpoint_listed(list, candidate->step) ||
+                                    (out->own && out->all[out->count - 1].step == candidate->step)))
+            continue; /* an older state of the same step */
+        out->count++;
+        out->own++;
+    }
+    qsort(out->all, (size_t)out->count, sizeof *out->all, by_step);
+    return STATUS_OK;
+}
+
+/* Gives checkpoints that only last.h5 or best.h5 names their steps' names, and makes last.h5 and best.h5 lead where
+ * they should: not to what was set aside. Best effort: the next save repairs links too. */
+static void mend_names(const char *dir, const Candidates *found, const CheckpointMeta *newest) {
+    char name[CHECKPOINT_NAME_BYTES], own[PATH_MAX], path[PATH_MAX];
+    for (int i = 0; i < found->count; i++) {
+        const Candidate *candidate = &found->all[i];
+        checkpoint_name(name, candidate->step);
+        if (candidate->why.code == STATUS_OK && strcmp(candidate->name, name) != 0 &&
+            checkpoint_path(own, dir, candidate->name, NULL) == STATUS_OK &&
+            checkpoint_path(path, dir, name, NULL) == STATUS_OK)
+            (void)files_name_atomic(own, path, NULL);
+    }
+    (void)checkpoint_point(dir, "last.h5", newest->step, NULL);
     CheckpointList list;
+    if (checkpoint_list(dir, &list, NULL) != STATUS_OK)
+        return;
+    const int64_t best = checkpoint_link_step(dir, "best.h5", &list);
+    if (newest->best >= 0 && best != newest->best_step && best != LINK_OWN &&
+        checkpoint_listed(&list, newest->best_step))
+        (void)checkpoint_point(dir, "best.h5", newest->best_step, NULL);
+    else if (best >= 0)
+        (void)checkpoint_point(dir, "best.h5", best, NULL);
+    else if (best == LINK_NOWHERE && checkpoint_path(path, dir, "best.h5", NULL) == STATUS_OK)
+        unlink(path);
+    checkpoint_list_free(&list);
+}
+
+static Status none_valid(const char *dir, int unusable, const CheckpointList *list, Error *err) {
+    Manifest manifest;
+    if (unusable > 0)
+        return error_set(err, STATUS_DATA,
+                         "no valid checkpoint in %s (%d unusable): restore one, or remove the .bad files to start anew",
+                         dir, unusable);
+    RETURN_IF(manifest_read(dir, &manifest, err));
+    const int traces = list->traces > 0 || manifest.count > 0;
+    manifest_free(&manifest);
+    if (!traces)
+        return STATUS_OK;
+    return error_set(
+        err, STATUS_DATA,
+        "%s held checkpoints, and none of them is there (step-NNNNNNNN.h5, or last.h5 and best.h5 as files): "
+        "bring one back, or remove that folder and metrics.jsonl to start anew",
+        dir);
+}
+
+Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found, const CheckpointReader *reader,
+                              Error *err) {
+    CheckpointList list;
+    Candidates candidates;
     *out = (CheckpointFile){0};
     *found = 0;
     RETURN_IF(checkpoint_list(dir, &list, err));
-    Status status = STATUS_OK;
-    int bad = list.bad, tried = list.count;
-    for (int i = list.count; i-- > 0;) {
-        Error why = {.code = STATUS_OK};
-        status = load_step(dir, list.steps[i], out, &why);
-        if (status == STATUS_OK) {
-            *found = 1;
-            mend_links(dir, list.steps[i]);
+    Status status = find_candidates(dir, &list, &candidates, err);
+    int good = candidates.count;
+    while (status == STATUS_OK && good-- > 0) {
+        Candidate *candidate = &candidates.all[good];
+        if (candidate->why.code == STATUS_OK && load_candidate(dir, candidate, out, &candidate->why) == STATUS_OK)
             break;
-        }
-        if (status == STATUS_SYSTEM || status == STATUS_CANNOT_CREATE) { /* no memory, or in use: not damaged */
-            if (err)
-                *err = why;
-            break;
-        }
-        char name[CHECKPOINT_NAME_BYTES];
-        checkpoint_name(name, list.steps[i]);
-        report_bad(&notes, dir, name, &why, status == STATUS_DATA);
+        const Status why = candidate->why.code;
+        if (why == STATUS_SYSTEM || why == STATUS_CANNOT_CREATE) /* no memory, or in use: not damaged */
+            status = error_set(err, why, "%s", candidate->why.message);
     }
+    if (status == STATUS_OK && good >= 0 && reader && reader->accept)
+        status = reader->accept(reader->ctx, out, err);
+    if (status == STATUS_OK) {
+        for (int i = candidates.count; i-- > good + 1;)
+            report_bad(reader, dir, candidates.all[i].name, &candidates.all[i].why);
+        *found = good >= 0;
+        if (*found && !(reader && reader->look_only))
+            mend_names(dir, &candidates, &out->meta);
+        else if (!*found)
+            status = none_valid(dir, candidates.count + list.bad, &list, err);
+    } else {
+        checkpoint_free(out);
+    }
+    free(candidates.all);
     checkpoint_list_free(&list);
-    if (*found || status == STATUS_SYSTEM || status == STATUS_CANNOT_CREATE)
-        return status;
-    if (tried > 0 || bad > 0)
-        return error_set(err, STATUS_DATA,
-                         "no valid checkpoint in %s (%d unusable): restore one, or remove the .bad files to start anew",
-                         dir, tried + bad);
-    return STATUS_OK;
+    return status;
 }

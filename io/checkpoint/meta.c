@@ -25,7 +25,8 @@ static const Field fields[] = {
     FIELD(best, KIND_DOUBLE),     FIELD(best_step, KIND_INTEGER),  FIELD(config_hash, KIND_STRING),
     FIELD(method, KIND_STRING),   FIELD(encoder, KIND_STRING),     FIELD(width, KIND_INTEGER),
     FIELD(classes, KIND_INTEGER), FIELD(image_size, KIND_INTEGER), FIELD(projection, KIND_INTEGER),
-    FIELD(mean, KIND_FLOAT3),     FIELD(std, KIND_FLOAT3),         LATER(tally, KIND_TALLY),
+    FIELD(mean, KIND_FLOAT3),     FIELD(std, KIND_FLOAT3),         LATER(data_hash, KIND_STRING),
+    LATER(settings, KIND_STRING), LATER(tally, KIND_TALLY),
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
@@ -64,7 +65,9 @@ Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err)
     int ok = write_attribute(root, "schema", H5T_STD_I64LE, 1, &schema);
     for (int i = 0; i < FIELDS && ok; i++) {
         const char *value = (const char *)meta + fields[i].offset;
-        char padded[sizeof meta->config_hash] = {0};
+        char padded[sizeof meta->settings] = {0};
+        if (fields[i].kind == KIND_STRING && fields[i].optional && !*value)
+            continue;
         if (fields[i].kind == KIND_STRING) {
             memcpy(padded, value, strnlen(value, fields[i].size - 1));
             value = padded;

@@ -19,10 +19,11 @@
 
 typedef struct Save {
     const char *dir;
-    const CheckpointMeta *meta;
+    const CheckpointMeta *meta; /* of what is saved */
     int keep;
     int64_t best_step;   /* best.h5 is to lead there, -1: leave it */
     int64_t linked_best; /* where best.h5 leads now */
+    int set_aside;       /* checkpoints of later steps */
     int64_t resumed_from;
     CheckpointList list; /* before publishing */
     Manifest manifest;
@@ -37,15 +38,9 @@ static Status set_future_aside(Save *save, Error *err) {
             continue;
         checkpoint_name(name, step);
         RETURN_IF(checkpoint_set_aside(save->dir, name, "superseded", aside, err));
+        save->set_aside++;
     }
     return STATUS_OK;
-}
-
-static int listed(const CheckpointList *list, int64_t step) {
-    for (int i = 0; i < list->count; i++)
-        if (list->steps[i] == step)
-            return 1;
-    return 0;
 }
 
 /* Where best.h5 should lead: a save that was killed before the link is caught up with through the meta data. */
@@ -53,13 +48,13 @@ static int64_t choose_best(const Save *save, int is_best) {
     const CheckpointMeta *meta = save->meta;
     if (is_best)
         return meta->step;
-    return meta->best >= 0 && listed(&save->list, meta->best_step) ? meta->best_step : -1;
+    return meta->best >= 0 && checkpoint_listed(&save->list, meta->best_step) ? meta->best_step : -1;
 }
 
 /* 1 when list entry i (of the state before publishing) goes. The new file counts as one of the newest `keep`. */
 static int is_pruned(const Save *save, int i) {
     int64_t step = save->list.steps[i];
-    int newer = listed(&save->list, save->meta->step) ? 0 : 1;
+    int newer = checkpoint_listed(&save->list, save->meta->step) ? 0 : 1;
     newer += save->list.count - 1 - i;
     int64_t best = save->best_step >= 0 ? save->best_step : save->linked_best;
     return newer >= (save->keep > 0 ? save->keep : 1) && step != save->meta->step && step != best &&
@@ -96,15 +91,6 @@ static Status publish(Save *save, const char *data, size_t size, Error *err) {
     return status;
 }
 
-static Status point(const char *dir, const char *link, int64_t step, Error *err) {
-    char name[CHECKPOINT_NAME_BYTES], path[PATH_MAX];
-    if (checkpoint_link_step(dir, link) == step)
-        return STATUS_OK;
-    checkpoint_name(name, step);
-    RETURN_IF(checkpoint_path(path, dir, link, err));
-    return files_link_atomic(name, path, err);
-}
-
 static Status remove_name(const char *dir, const char *name, Error *err) {
     char path[PATH_MAX];
     RETURN_IF(checkpoint_path(path, dir, name, err));
@@ -112,6 +98,22 @@ static Status remove_name(const char *dir, const char *name, Error *err) {
         return error_set(err, files_errno_status(errno), "cannot remove %s: %s: %s", path, strerror(errno),
                          files_errno_advice(errno));
     return STATUS_OK;
+}
+
+/* A file named best.h5 that no listed checkpoint equals may hold what nothing else does. */
+static Status keep_own_best(const Save *save, Error *err) {
+    char aside[PATH_MAX];
+    return checkpoint_link_step(save->dir, "best.h5", &save->list) == LINK_OWN
+               ? checkpoint_set_aside(save->dir, "best.h5", "superseded", aside, err)
+               : STATUS_OK;
+}
+
+/* Where the file system has no links, last.h5 may be a copy of a checkpoint that was just set aside: it must not be
+ * taken for the newest one. */
+static Status drop_future_last(const Save *save, Error *err) {
+    return save->set_aside && checkpoint_link_step(save->dir, "last.h5", &save->list) == LINK_OWN
+               ? remove_name(save->dir, "last.h5", err)
+               : STATUS_OK;
 }
 
 static Status prune(const Save *save, Error *err) {
@@ -126,26 +128,30 @@ static Status prune(const Save *save, Error *err) {
     return STATUS_OK;
 }
 
-Status checkpoint_save(const char *dir, const CheckpointMeta *meta, const CheckpointTensor *tensors, int count,
-                       int keep, int is_best, int64_t resumed_from, Error *err) {
+Status checkpoint_save(const char *dir, const CheckpointFile *file, int keep, int is_best, int64_t resumed_from,
+                       Error *err) {
+    const CheckpointMeta *meta = &file->meta;
     Save save = {.dir = dir, .meta = meta, .keep = keep, .resumed_from = resumed_from};
     char *data = NULL;
     size_t size;
     Status status;
     if (meta->step < 0)
         return error_set(err, STATUS_INTERNAL, "a checkpoint of step %lld", (long long)meta->step);
-    GOTO_IF(checkpoint_encode(meta, tensors, count, &data, &size, err), done);
+    GOTO_IF(checkpoint_encode(file, &data, &size, err), done);
     GOTO_IF(files_make_dirs(dir, err), done);
     GOTO_IF(checkpoint_list(dir, &save.list, err), done);
     GOTO_IF(manifest_read(dir, &save.manifest, err), done);
     GOTO_IF(set_future_aside(&save, err), done);
+    GOTO_IF(drop_future_last(&save, err), done);
     save.best_step = choose_best(&save, is_best);
-    save.linked_best = checkpoint_link_step(dir, "best.h5");
-    GOTO_IF(publish(&save, data, size, err), done);
-    GOTO_IF(point(dir, "last.h5", meta->step, err), done);
+    save.linked_best = checkpoint_link_step(dir, "best.h5", &save.list);
     if (save.best_step >= 0)
-        GOTO_IF(point(dir, "best.h5", save.best_step, err), done);
-    else if (save.linked_best < 0)
+        GOTO_IF(keep_own_best(&save, err), done);
+    GOTO_IF(publish(&save, data, size, err), done);
+    GOTO_IF(checkpoint_point(dir, "last.h5", meta->step, err), done);
+    if (save.best_step >= 0)
+        GOTO_IF(checkpoint_point(dir, "best.h5", save.best_step, err), done);
+    else if (save.linked_best == LINK_NOWHERE)
         GOTO_IF(remove_name(dir, "best.h5", err), done);
     status = prune(&save, err);
 done:

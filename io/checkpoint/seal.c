@@ -1,6 +1,9 @@
 /* "excon-checkpoint-seal 1 sha256 HEX\n" padded with line feeds to SEAL_BYTES. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/checkpoint/internal.h"
 #include "io/files/files.h"
@@ -16,6 +19,27 @@ Status seal_write(char *data, size_t size, Error *err) {
     memcpy(data + size, opening, strlen(opening));
     memcpy(data + size + strlen(opening), hex, strlen(hex));
     return STATUS_OK;
+}
+
+/* The last SEAL_BYTES of a regular file; its size, 0 when it has no seal. */
+static int64_t read_seal(const char *path, char seal[SEAL_BYTES]) {
+    struct stat info;
+    int64_t size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return 0;
+    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > SEAL_BYTES &&
+        pread(fd, seal, SEAL_BYTES, info.st_size - SEAL_BYTES) == SEAL_BYTES &&
+        memcmp(seal, opening, strlen(opening)) == 0)
+        size = info.st_size;
+    close(fd);
+    return size;
+}
+
+int seal_equal(const char *path, const char *other) {
+    char seals[2][SEAL_BYTES];
+    const int64_t size = read_seal(path, seals[0]);
+    return size > 0 && read_seal(other, seals[1]) == size && memcmp(seals[0], seals[1], SEAL_BYTES) == 0;
 }
 
 Status seal_check(const char *data, size_t size, const char *path, int *sealed, size_t *image_size, Error *err) {

@@ -107,6 +107,24 @@ Status dataset_read_rows(const Dataset *dataset, Split split, int shard, int64_t
     return status;
 }
 
+void dataset_identity(const Dataset *dataset, char hex[65]) {
+    Sha256 *hash = sha256_new();
+    const int64_t sizes[] = {dataset->classes, dataset->height, dataset->width};
+    sha256_add(hash, sizes, sizeof sizes);
+    sha256_add(hash, dataset->mean, sizeof dataset->mean);
+    sha256_add(hash, dataset->std, sizeof dataset->std);
+    for (int c = 0; c < dataset->classes; c++)
+        sha256_add(hash, dataset->class_names[c], strlen(dataset->class_names[c]) + 1);
+    for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++)
+        for (int s = 0; s < dataset->shard_count[split]; s++) {
+            const ShardInfo *shard = &dataset->shards[split][s];
+            const int64_t layout[] = {split, shard->first, shard->rows, shard->chunk_rows};
+            sha256_add(hash, layout, sizeof layout);
+            sha256_add(hash, shard->sha256, 64);
+        }
+    sha256_end(hash, hex);
+}
+
 Status dataset_select_classes(const Dataset *dataset, Split split, int classes, int64_t **ids, int64_t *n, Error *err) {
     if (classes < 0 || classes > dataset->classes)
         return error_set(err, STATUS_CONFIG, "%s: %d classes asked for, the dataset has %d", dataset->dir, classes,
@@ -142,7 +160,12 @@ static void mark_held(Ticket *tickets, int64_t n, double fraction, char *held) {
     for (int64_t first = 0, end; first < n; first = end) {
         for (end = first; end < n && tickets[end].label == tickets[first].label;)
             end++;
-        int64_t take = (int64_t)(fraction * (double)(end - first) + 0.5);
+        const int64_t have = end - first;
+        int64_t take = (int64_t)(fraction * (double)have + 0.5);
+        if (have == 1 && fraction < 1)
+            take = 0;
+        else if (take == 0 && fraction > 0 && have > 1)
+            take = 1;
         for (int64_t i = first; i < first + take && i < end; i++)
             held[tickets[i].position] = 1;
     }

@@ -61,12 +61,17 @@ void dataset_close(Dataset *dataset);
 Status dataset_read_rows(const Dataset *dataset, Split split, int shard, int64_t first, int64_t n, uint8_t *images,
                          int16_t *boxes, uint8_t *masks, Error *err);
 
+/* SHA-256 (hex) over everything that training on it depends on: class names, sizes, normalisation, shards with their
+ * sums; not where it lies. Equal for a copied or moved dataset. "" without memory. */
+void dataset_identity(const Dataset *dataset, char hex[65]);
+
 /* Keeps the first `classes` classes: fills ids [*n] (ascending) of the split's samples with label < classes
  * (0: all). Caller frees *ids. */
 Status dataset_select_classes(const Dataset *dataset, Split split, int classes, int64_t **ids, int64_t *n, Error *err);
 
 /* Splits `ids` into train and validation parts, stratified: of each class round(fraction * n) samples, chosen by Philox
- * keyed with (seed, id), go to validation. Both outputs ascending, caller frees. */
+ * keyed with (seed, id), go to validation; at least one where the class has two or more and the fraction is not 0, and
+ * not a class's only one. Both outputs ascending, caller frees. */
 Status dataset_hold_out(const Dataset *dataset, Split split, const int64_t *ids, int64_t n, double fraction,
                         uint64_t seed, int64_t **train_ids, int64_t *train_n, int64_t **val_ids, int64_t *val_n,
                         Error *err);

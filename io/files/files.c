@@ -187,13 +187,41 @@ Status files_write_atomic(const char *path, const void *data, size_t size, int v
     return files_sync_parent(path, err);
 }
 
+/* What vfat, exFAT and many FUSE, SMB and 9p mounts answer to symlink() and link(). */
+static int lacks_links(int code) {
+    return code == EPERM || code == ENOSYS || code == EOPNOTSUPP || code == EINVAL || code == EACCES || code == EMLINK;
+}
+
+Status files_name_atomic(const char *file, const char *name, Error *err) {
+    char temporary[PATH_MAX], *data;
+    size_t size;
+    RETURN_IF(path_join(temporary, name, ".tmp", err));
+    if (unlink(temporary) != 0 && errno != ENOENT)
+        return fail("replace", temporary, errno, err);
+    if (linkat(AT_FDCWD, file, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) == 0) {
+        Status status = rename(temporary, name) == 0 ? STATUS_OK : fail("replace", name, errno, err);
+        unlink(temporary); /* rename() leaves it where both were names of one file already */
+        return status == STATUS_OK ? files_sync_parent(name, err) : status;
+    }
+    RETURN_IF(files_read(file, SIZE_MAX, &data, &size, err));
+    Status status = files_write_atomic(name, data, size, 1, err);
+    free(data);
+    return status;
+}
+
 Status files_link_atomic(const char *target, const char *link, Error *err) {
-    char temporary[PATH_MAX];
+    char temporary[PATH_MAX], file[PATH_MAX];
     RETURN_IF(path_join(temporary, link, ".tmp", err));
     if (unlink(temporary) != 0 && errno != ENOENT)
         return fail("replace", temporary, errno, err);
-    if (symlink(target, temporary) != 0)
-        return fail("create", temporary, errno, err);
+    if (symlink(target, temporary) != 0) {
+        const int code = errno;
+        const char *slash = target[0] == '/' ? NULL : strrchr(link, '/');
+        int n = snprintf(file, sizeof file, "%.*s%s", slash ? (int)(slash + 1 - link) : 0, link, target);
+        if (!lacks_links(code) || n < 0 || n >= (int)sizeof file || !files_exists(file))
+            return fail("create", temporary, code, err);
+        return files_name_atomic(file, link, err);
+    }
     if (rename(temporary, link) != 0) {
         Status status = fail("replace", link, errno, err);
         unlink(temporary);
@@ -255,6 +283,18 @@ Status files_read(const char *path, size_t limit, char **data, size_t *size, Err
     Status status = read_open(fd, path, limit, data, size, err);
     close(fd);
     return status;
+}
+
+int files_expand_home(const char *path, char *out, size_t size) {
+    const char *home = "";
+    if (path[0] == '~') {
+        home = getenv("HOME");
+        path++;
+        if (!home || !home[0] || (path[0] && path[0] != '/'))
+            return 0;
+    }
+    const int n = snprintf(out, size, "%s%s", home, path);
+    return n >= 0 && (size_t)n < size;
 }
 
 int files_exists(const char *path) {

@@ -22,8 +22,12 @@ Status files_write_atomic(const char *path, const void *data, size_t size, int v
 Status files_write_all(int fd, const char *path, const void *data, size_t size, Error *err);
 
 /* Makes LINK a symbolic link to `target` (used as it stands, relative to LINK's folder), atomically replacing what was
- * there, and fsyncs the folder. */
+ * there, and fsyncs the folder. On a file system without symbolic links LINK becomes a hard link of the target, or a
+ * copy of it where there are none of those either. */
 Status files_link_atomic(const char *target, const char *link, Error *err);
+
+/* Gives FILE the second name NAME, a hard link, or a copy of it where there are none; replaces what was there. */
+Status files_name_atomic(const char *file, const char *name, Error *err);
 
 /* fsync of the folder that holds PATH, so that a rename or unlink in it survives a power cut. */
 Status files_sync_parent(const char *path, Error *err);
@@ -36,6 +40,10 @@ Status files_read(const char *path, size_t limit, char **data, size_t *size, Err
  * that it writes): what can be read of it may be half of a change. Where the file system has no such locks, and with
  * HDF5_USE_FILE_LOCKING set to FALSE or 0, every file counts as free. An absent file is free too. */
 Status files_check_free(const char *path, Error *err);
+
+/* PATH with a leading ~ replaced by the home folder (HOME), as a shell does, in out [size]. 0 when that cannot be done:
+ * ~name (another user's), no HOME, too long. */
+int files_expand_home(const char *path, char *out, size_t size);
 
 /* 1 when something is there (a dangling symbolic link is not). */
 int files_exists(const char *path);

@@ -78,6 +78,20 @@ static Status measure(int fd, const char *path, int64_t after_step, int64_t *kee
     return failed ? error_set(err, STATUS_IO, "cannot read %s", path) : STATUS_OK;
 }
 
+int64_t metrics_last_step(const char *path) {
+    FILE *file = fopen(path, "re");
+    char *line = NULL;
+    size_t capacity = 0;
+    int64_t last = 0, step;
+    while (file && getline(&line, &capacity, file) > 0)
+        if (line_step(line, &step) && step > last)
+            last = step;
+    free(line);
+    if (file)
+        fclose(file);
+    return last;
+}
+
 static Status prepare(int fd, const char *path, int64_t after_step, int64_t *end, Error *err) {
     struct stat info;
     RETURN_IF(measure(fd, path, after_step, end, err));

@@ -39,6 +39,8 @@ typedef struct Metrics Metrics;
  * is cut off first (-1: keep); a torn last line always is. One write() per record; a record that does not fit on the
  * disk is taken back whole, and the file stays open for the next. */
 Status metrics_open(Metrics **out, const char *path, int64_t after_step, Error *err);
+/* Largest step of the records of the file at `path`; 0 when there is none. */
+int64_t metrics_last_step(const char *path);
 Status metrics_write(Metrics *metrics, const Json *object, Error *err); /* one line */
 void metrics_close(Metrics *metrics);
 

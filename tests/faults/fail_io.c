@@ -1,7 +1,7 @@
 /* LD_PRELOAD shim: makes the k-th file call of a program fail, fall short, or kill the program there.
  *
  *   FAIL_IO_PATH   count only calls whose path contains this text (required; without it nothing is touched)
- *   FAIL_IO_CALLS  comma-separated names: create write fsync rename unlink symlink truncate; default all
+ *   FAIL_IO_CALLS  comma-separated names: create write fsync rename unlink symlink link truncate; default all
  *   FAIL_IO_AT     which counted call is hit, from 1
  *   FAIL_IO_ERRNO  errno it fails with; 0: the process is killed by SIGKILL before the call is made
  *   FAIL_IO_STICKY 1: every counted call from that one on fails
@@ -104,6 +104,10 @@ int unlink(const char *path) {
 
 int symlink(const char *target, const char *link) {
     return hit("symlink", link) ? -1 : REAL(symlink)(target, link);
+}
+
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) {
+    return hit("link", to) ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
 }
 
 int open(const char *path, int flags, ...) {

@@ -153,8 +153,8 @@ static void write_run(Golden *g, Folder *folder, int classes, const char *data) 
     meta.image_size = g->images.shape[1];
     memcpy(meta.mean, g->mean.f32, sizeof meta.mean);
     memcpy(meta.std, g->std.f32, sizeof meta.std);
-    if (checkpoint_save(folder_file(folder, "run/checkpoints"), &meta, g->tensors, g->tensor_count, 1, 0, -1, &err) !=
-        STATUS_OK)
+    const CheckpointFile file = {.meta = meta, .tensors = g->tensors, .count = g->tensor_count};
+    if (checkpoint_save(folder_file(folder, "run/checkpoints"), &file, 1, 0, -1, &err) != STATUS_OK)
         fail_msg("%s", err.message);
     int size = snprintf(yaml, sizeof yaml, "data: {dir: \"%s\"}\n", data);
     spill(folder_file(folder, "run/config.yaml"), yaml, (size_t)size);

@@ -70,7 +70,8 @@ Status sample_save_best(const char *dir, int64_t step, int keep, int is_best, in
     sample_make(step, &meta, tensors);
     meta.best_step = is_best ? step : best_step;
     meta.best = meta.best_step >= 0 ? 0.5 : -1;
-    Status status = checkpoint_save(dir, &meta, tensors, SAMPLE_TENSORS, keep, is_best, resumed_from, err);
+    const CheckpointFile file = {.meta = meta, .tensors = tensors, .count = SAMPLE_TENSORS};
+    Status status = checkpoint_save(dir, &file, keep, is_best, resumed_from, err);
     sample_free(tensors);
     return status;
 }
@@ -106,7 +107,8 @@ int64_t sample_newest(const char *dir, Notes *notes) {
     Error err;
     int found;
     memset(notes, 0, sizeof *notes);
-    Status status = checkpoint_load_newest(dir, &file, &found, take_note, notes, &err);
+    const CheckpointReader reader = {.note = take_note, .ctx = notes};
+    Status status = checkpoint_load_newest(dir, &file, &found, &reader, &err);
     if (status == STATUS_DATA) {
         assert_non_null(strstr(err.message, dir));
         return -2;

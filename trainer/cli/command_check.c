@@ -1,11 +1,10 @@
 /* excon check CONFIG: finds out before a run what would stop it: configuration, data, folders, devices, memory, one
  * step. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "io/files/files.h"
+#include "io/dataset/dataset.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/run/schedule.h"
@@ -30,31 +29,36 @@ static Status check_folder(const char *dir, Error *err) {
     return STATUS_OK;
 }
 
-/* One step of the real size on the first batch, in a throw-away folder, so that nothing of the run is touched. */
-static Status try_step(const Config *wanted, Error *err) {
-    char scratch[] = "/tmp/excon-check-XXXXXX", command[64];
+/* One step of the real size on the first batch, without a trace on disk. */
+static Status try_step(const Config *wanted, int speaks, Error *err) {
     Config config = *wanted;
-    if (!mkdtemp(scratch))
-        return error_set(err, STATUS_CANNOT_CREATE, "cannot make a folder in /tmp for the trial step");
-    snprintf(config.run.dir, sizeof config.run.dir, "%s", scratch);
     config.train.max_steps = 1;
     if (config.train.epochs == 0)
         config.train.epochs = 1;
     Trainer *trainer = malloc(sizeof *trainer);
-    Status status = trainer ? trainer_open(trainer, &config, 0, err) : error_set(err, STATUS_SYSTEM, "out of memory");
+    if (!trainer)
+        return error_set(err, STATUS_SYSTEM, "out of memory");
+    Status status = trainer_open(trainer, &config, 0, 1, err);
+    if (status == STATUS_OK && speaks && trainer->would_resume >= 0)
+        printf("run folder: a run would go on from step %lld\n", (long long)trainer->would_resume);
     if (status == STATUS_OK)
         status = trainer_run(trainer, err);
-    if (trainer)
-        status = trainer_close(trainer, status, err);
+    status = trainer_close(trainer, status, err);
     free(trainer);
-    snprintf(command, sizeof command, "rm -rf '%s'", scratch);
-    if (system(command) != 0)
-        fprintf(stderr, "excon: could not remove %s\n", scratch);
     return status;
 }
 
+static Status check_data(const Config *config, int speaks, Error *err) {
+    Dataset dataset;
+    RETURN_IF(dataset_open(&dataset, config->data.dir, 1, err));
+    if (speaks)
+        printf("data: %s, %lld train and %lld val images, every shard's checksum good\n", dataset.dir,
+               (long long)dataset.count[SPLIT_TRAIN], (long long)dataset.count[SPLIT_VAL]);
+    dataset_close(&dataset);
+    return STATUS_OK;
+}
+
 Status command_check(int argc, char **argv, Error *err) {
-    signal(SIGPIPE, SIG_IGN); /* the trial step's folder is removed whoever reads */
     OptionList sets = {0}, positional = {0};
     const Option options[] = {{"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"}};
     const OptionTable table = {.usage = "check CONFIG [--set key=value]...",
@@ -66,20 +70,21 @@ Status command_check(int argc, char **argv, Error *err) {
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
     if (help)
         return STATUS_OK;
+    const int speaks = comm_launched_rank() == 0; /* each rank looks at what it will read */
     Config config;
     RETURN_IF(config_load(&config, positional.items[0], sets.items, sets.count, err));
     if (!config.data.dir[0] || !config.run.dir[0])
         return error_set(err, STATUS_CONFIG, "%s: data.dir and run.dir must be set", positional.items[0]);
-    printf("configuration: good; warm-up %s\n", schedule_warms_up(&config) ? "on" : "off");
+    RETURN_IF(folder_check_moved(positional.items[0], config.run.dir, sets.items, sets.count, err));
+    if (speaks)
+        printf("configuration: good; warm-up %s\n", schedule_warms_up(&config) ? "on" : "off");
     RETURN_IF(check_folder(config.run.dir, err));
-    printf("run folder: %s can be written\n", config.run.dir);
-    Dataset dataset;
-    RETURN_IF(dataset_open(&dataset, config.data.dir, 1, err));
-    printf("data: %s, %lld train and %lld val images, every shard's checksum good\n", dataset.dir,
-           (long long)dataset.count[SPLIT_TRAIN], (long long)dataset.count[SPLIT_VAL]);
-    dataset_close(&dataset);
+    if (speaks)
+        printf("run folder: %s can be written\n", config.run.dir);
+    RETURN_IF(check_data(&config, speaks, err));
     fflush(stdout);
-    RETURN_IF(try_step(&config, err));
-    printf("one step: good\n");
+    RETURN_IF(try_step(&config, speaks, err));
+    if (speaks)
+        printf("one step: good\n");
     return STATUS_OK;
 }

@@ -13,6 +13,7 @@
 #include "trainer/evaluate/results.h"
 #include "trainer/run/runtime.h"
 #include "trainer/run/state.h"
+#include "trainer/run/trainer.h"
 
 typedef struct EvalRun {
     char folder[1100];
@@ -20,7 +21,7 @@ typedef struct EvalRun {
     const char *checkpoint; /* best | last | a file */
     const char *data;       /* dataset folder instead of the run's */
     int reductions, json;
-    char path[1200]; /* of the checkpoint */
+    char path[PATH_MAX]; /* of the checkpoint */
     char digest[65];
     Config config;
     Runtime runtime;
@@ -31,19 +32,24 @@ typedef struct EvalRun {
     int64_t *ids, count;
 } EvalRun;
 
-/* The checkpoint asked for; without a choice best.h5, or last.h5 when no epoch was evaluated. */
+/* The checkpoint asked for; without a choice best.h5, or last.h5 when no epoch was evaluated, or the newest one when
+ * those names were lost on the way. */
 static Status find_checkpoint(EvalRun *e, Error *err) {
     if (e->path[0])
         return STATUS_OK;
     const char *names[] = {"best", "last"};
     const int chosen = strcmp(e->checkpoint, "auto") != 0;
+    char folder[1200], name[16];
+    snprintf(folder, sizeof folder, "%s/checkpoints", e->run);
     for (int i = 0; i < 2; i++) {
         if (chosen && strcmp(e->checkpoint, names[i]) != 0)
             continue;
-        snprintf(e->path, sizeof e->path, "%s/checkpoints/%s.h5", e->run, names[i]);
-        if (files_exists(e->path))
+        snprintf(name, sizeof name, "%s.h5", names[i]);
+        if (checkpoint_locate(folder, name, e->path))
             return STATUS_OK;
     }
+    if (!chosen && checkpoint_locate(folder, NULL, e->path))
+        return STATUS_OK;
     if (chosen && strcmp(e->checkpoint, "best") != 0 && strcmp(e->checkpoint, "last") != 0) {
         snprintf(e->path, sizeof e->path, "%s", e->checkpoint);
         return STATUS_OK;
@@ -61,6 +67,8 @@ static Status load_model(EvalRun *e, Error *err) {
     state_shape(&file.meta, &shape);
     Status status = model_init(&e->model, &e->runtime.device, &e->runtime.comm, &shape, e->runtime.dtype,
                                (uint64_t)e->config.seed, err);
+    if (status == STATUS_OK)
+        status = identity_classes(e->path, &file, &e->dataset, err);
     if (status == STATUS_OK) {
         e->model.bn_eps = (float)e->config.bn.eps;
         status = state_restore(&e->model, &file, 0, err);
@@ -71,11 +79,10 @@ static Status load_model(EvalRun *e, Error *err) {
     return status;
 }
 
-static Status open_data(EvalRun *e, Error *err) {
-    RETURN_IF(dataset_open(&e->dataset, e->data ? e->data : e->config.data.dir, 0, err));
-    if (e->dataset.height != e->model.shape.size || e->dataset.classes < e->model.shape.classes)
-        return error_set(err, STATUS_DATA, "%s has %d classes of %d pixels, the model %d of %d", e->dataset.dir,
-                         e->dataset.classes, e->dataset.height, e->model.shape.classes, e->model.shape.size);
+static Status choose_images(EvalRun *e, Error *err) {
+    if (e->dataset.height != e->model.shape.size)
+        return error_set(err, STATUS_DATA, "%s holds images of %d pixels, the model was trained on %d", e->dataset.dir,
+                         e->dataset.height, e->model.shape.size);
     RETURN_IF(dataset_select_classes(&e->dataset, SPLIT_VAL, e->model.shape.classes, &e->ids, &e->count, err));
     if (e->count == 0)
         return error_set(err, STATUS_DATA, "%s has no val images", e->dataset.dir);
@@ -190,8 +197,9 @@ static Status run(EvalRun *e, Error *err) {
     Comm *comm = &e->runtime.comm;
     EvalResult result;
     RETURN_IF(runtime_open(&e->runtime, &e->config, NULL, 0, err));
+    RETURN_IF(comm_agree(comm, dataset_open(&e->dataset, e->data ? e->data : e->config.data.dir, 0, err), err));
     RETURN_IF(comm_agree(comm, load_model(e, err), err));
-    RETURN_IF(comm_agree(comm, open_data(e, err), err));
+    RETURN_IF(comm_agree(comm, choose_images(e, err), err));
     RETURN_IF(comm_agree(
         comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->meta.mean, e->meta.std, err), err));
     RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->reductions, &result, err));

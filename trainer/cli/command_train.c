@@ -36,10 +36,11 @@ Status command_train(int argc, char **argv, Error *err) {
     RETURN_IF(config_load(&config, positional.items[0], sets.items, sets.count, err));
     if (!config.data.dir[0] || !config.run.dir[0])
         return error_set(err, STATUS_CONFIG, "%s: data.dir and run.dir must be set", positional.items[0]);
+    RETURN_IF(folder_check_moved(positional.items[0], config.run.dir, sets.items, sets.count, err));
     Trainer *trainer = malloc(sizeof *trainer);
     if (!trainer)
         return error_set(err, STATUS_SYSTEM, "out of memory");
-    Status status = trainer_open(trainer, &config, bar, err);
+    Status status = trainer_open(trainer, &config, bar, 0, err);
     if (status == STATUS_OK)
         status = trainer_run(trainer, err);
     status = trainer_close(trainer, status, err);

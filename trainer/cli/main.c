@@ -1,8 +1,10 @@
 /* The program: a table of subcommands. Only main() exits; a subcommand returns a Status, which is the exit code. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "comm/comm.h"
+#include "io/files/files.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
@@ -115,10 +117,35 @@ static Status dispatch(int argc, char **argv, Error *err) {
     return status != STATUS_OK && (!command || command->ranks) ? comm_agree_early(status, err) : status;
 }
 
+/* A ~ that no shell has expanded ('~/x' in quotes, --data=~/x) is the home folder, as in a configuration. The texts lie
+ * in *room, to be freed at the end. */
+static Status expand_homes(int argc, char **argv, char **room, Error *err) {
+    enum { TEXT = 4096 };
+    for (int i = 1; i < argc; i++) {
+        const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
+        const size_t before = equals ? (size_t)(equals + 1 - argv[i]) : 0;
+        if (argv[i][before] != '~' || before >= TEXT)
+            continue;
+        if (!*room && !(*room = calloc((size_t)argc, TEXT)))
+            return error_set(err, STATUS_SYSTEM, "out of memory");
+        char *text = *room + (size_t)i * TEXT;
+        memcpy(text, argv[i], before);
+        if (!files_expand_home(argv[i] + before, text + before, TEXT - before))
+            return error_set(
+                err, STATUS_USAGE,
+                "'%.80s': only ~/ is known, as the folder in HOME; write the folder's name out, or ./~name", argv[i]);
+        argv[i] = text;
+    }
+    return STATUS_OK;
+}
+
 int main(int argc, char **argv) {
     Error err = {.code = STATUS_OK};
+    char *room = NULL;
     output_open();
-    Status status = output_close(dispatch(argc, argv, &err), &err);
+    Status status = expand_homes(argc, argv, &room, &err);
+    status = output_close(status == STATUS_OK ? dispatch(argc, argv, &err) : status, &err);
+    free(room);
     if (status != STATUS_OK && !err.silent)
         fprintf(stderr, "excon: %s\n", err.message[0] ? err.message : status_text(status));
     return (int)status;

@@ -154,6 +154,79 @@ static void derive_defaults(const Load *load) {
         c->eval.selection = SELECTION_VAL;
 }
 
+/* A leading ~ in a path is the home folder: no shell has seen a value of a file, or one behind --set key=. */
+static Status expand_home(const Load *load, const Key *key) {
+    char *field = (char *)load->config + key->offset, *path = malloc(key->size);
+    if (!path)
+        return error_set(load->err, STATUS_SYSTEM, "out of memory for %s", key->name);
+    const int done = files_expand_home(field, path, key->size);
+    if (done)
+        snprintf(field, key->size, "%s", path);
+    free(path);
+    return done
+               ? STATUS_OK
+               : contradict(load, key->name,
+                            "'%.80s': only ~/ is known, as the folder in HOME; write the folder's name out, or ./~name",
+                            field);
+}
+
+/* Value of the key named in a {name} of run.dir; text of STATUS_CONFIG otherwise. */
+static Status placeholder(const Load *load, const char *name, size_t length, char value[KEY_VALUE_MAX]) {
+    char nearest[KEY_NAME_MAX], shown[48];
+    const int index = key_find(name, length);
+    if (index >= 0 && config_keys[index].type != KEY_TEXT) {
+        key_print(&config_keys[index], load->config, 0, value);
+        return STATUS_OK;
+    }
+    snprintf(shown, sizeof shown, "%.*s", (int)(length < 40 ? length : 40), name);
+    if (index < 0 && key_nearest(shown, nearest))
+        return contradict(load, "run.dir", "unknown key in '{%s}' (did you mean '{%s}'?)", shown, nearest);
+    return contradict(load, "run.dir", "'{%s}' must name a key that is not a path, such as {seed} or {method}", shown);
+}
+
+static Status fill_placeholders(const Load *load) {
+    char *dir = load->config->run.dir, path[sizeof load->config->run.dir], value[KEY_VALUE_MAX];
+    size_t used = 0;
+    for (const char *at = dir; *at && used < sizeof path;) {
+        const char *open = strchr(at, '{'), *close = open ? strchr(open, '}') : NULL;
+        const size_t before = open ? (size_t)(open - at) : strlen(at);
+        if (open && !close)
+            return contradict(load, "run.dir", "'{' without its '}' in '%.80s'", dir);
+        value[0] = '\0';
+        if (open)
+            RETURN_IF(placeholder(load, open + 1, (size_t)(close - open - 1), value));
+        used += (size_t)snprintf(path + used, sizeof path - used, "%.*s%s", (int)before, at, value);
+        at = open ? close + 1 : at + before;
+    }
+    if (used >= sizeof path)
+        return contradict(load, "run.dir", "longer than %zu bytes with its keys filled in", sizeof path - 1);
+    if (dir[0])
+        memcpy(dir, path, used + 1);
+    return STATUS_OK;
+}
+
+static Status resolve_paths(const Load *load) {
+    for (int i = 0; i < config_key_count; i++)
+        if (config_keys[i].flags & KEY_PATH)
+            RETURN_IF(expand_home(load, &config_keys[i]));
+    return fill_placeholders(load);
+}
+
+/* Warm-up ends on the schedule's value at its last epoch: one that takes the whole run never comes near optim.lr. */
+static Status check_warmup(const Load *load) {
+    const Config *c = load->config;
+    const int by_itself = c->optim.warmup == WARMUP_AUTO && c->train.batch > 256;
+    const int64_t spare = c->train.epochs - c->optim.warmup_epochs;
+    if ((c->optim.warmup != WARMUP_ON && !by_itself) || c->train.epochs == 0 ||
+        spare >= (c->optim.schedule == LR_COSINE ? 1 : 0))
+        return STATUS_OK;
+    return contradict(load, "optim.warmup_epochs",
+                      "%lld epochs of warm-up%s take all of train.epochs %lld, so the learning rate stays far below "
+                      "optim.lr; set fewer, or optim.warmup: off",
+                      (long long)c->optim.warmup_epochs, by_itself ? " (which train.batch > 256 turns on)" : "",
+                      (long long)c->train.epochs);
+}
+
 static Status check_combinations(const Load *load) {
     const Config *c = load->config;
     int masks = c->method == METHOD_EXCON || c->method == METHOD_EXCONB;
@@ -174,10 +247,7 @@ static Status check_combinations(const Load *load) {
     if (c->augment.scale_min > c->augment.scale_max)
         return contradict(load, "augment.scale_min", "%g is above augment.scale_max %g", c->augment.scale_min,
                           c->augment.scale_max);
-    if (c->optim.warmup == WARMUP_ON && c->train.epochs > 0 && c->optim.warmup_epochs > c->train.epochs)
-        return contradict(load, "optim.warmup_epochs", "%lld is longer than train.epochs %lld",
-                          (long long)c->optim.warmup_epochs, (long long)c->train.epochs);
-    return STATUS_OK;
+    return check_warmup(load);
 }
 
 static Status load_all(Config *config, const char *path, char *const *sets, int set_count, int combinations,
@@ -192,6 +262,7 @@ static Status load_all(Config *config, const char *path, char *const *sets, int 
     config_defaults(config, profile);
     GOTO_IF(assign_all(&load, sets, set_count), done);
     derive_defaults(&load);
+    GOTO_IF(resolve_paths(&load), done);
     if (combinations)
         status = check_combinations(&load);
 done:

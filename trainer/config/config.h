@@ -37,7 +37,7 @@ typedef struct Config {
     int64_t seed;
     int backend, precision; /* auto; f32 */
     struct {
-        char dir[1024]; /* "runs/NAME"; required by train */
+        char dir[1024]; /* "runs/NAME"; required by train; ~ and {key} are filled in */
     } run;
     struct {
         char dir[1024];
@@ -140,6 +140,25 @@ char *config_to_yaml(const Config *config);
 
 /* SHA-256 (hex) over the keys that decide the training's arithmetic (not run.dir, logging, keep, watchdog, backend). */
 void config_hash(const Config *config, char hex[65]);
+
+/* What a key means to a run folder that was begun with another value of it. */
+typedef enum ConfigChange {
+    CHANGE_FREE,    /* goes on with the new value */
+    CHANGE_ORDER,   /* decides which samples a batch holds: may change between epochs only */
+    CHANGE_IDENTITY /* makes the run what it is: must not change */
+} ConfigChange;
+
+/* The keys that decide a run's arithmetic, or are part of its identity, as lines "name=value" in `out`
+ * [CONFIG_SETTINGS].
+ */
+enum { CONFIG_SETTINGS = 6144 };
+void config_settings(const Config *config, char out[CONFIG_SETTINGS]);
+
+/* Calls `tell` for each key of `settings` whose value in `config` is another. Keys that do not exist any more are left
+ * out. */
+void config_compare(const Config *config, const char *settings,
+                    void (*tell)(void *ctx, ConfigChange change, const char *key, const char *was, const char *is),
+                    void *ctx);
 
 /* Name of an enum-valued key's value, e.g. config_name("method", METHOD_EXCON) = "excon". */
 const char *config_name(const char *key, int value);

@@ -16,23 +16,25 @@
 #define REAL(name, field, flags, min, max, official, recommended, help)                                                \
     { name, KEY_REAL, flags, AT(field), NULL, min, max, official, recommended, help }
 
-enum { HASHED = KEY_HASHED, ABOVE = KEY_ABOVE };
+enum { HASHED = KEY_HASHED, ABOVE = KEY_ABOVE, IDENTITY = KEY_IDENTITY, ORDER = KEY_ORDER, PATH = KEY_PATH };
 
 const Key config_keys[] = {
-    ENUM("profile", profile, 0, LIST("official", "recommended"), "official", "recommended",
+    ENUM("profile", profile, IDENTITY, LIST("official", "recommended"), "official", "recommended",
          "defaults of the published code, or the ones we advise"),
-    ENUM("method", method, HASHED, LIST("ce", "simclr", "supcon", "excon", "exconb"), "excon", NULL,
+    ENUM("method", method, HASHED | IDENTITY, LIST("ce", "simclr", "supcon", "excon", "exconb"), "excon", NULL,
          "training objective; exconb is excon with background rows"),
-    INTEGER("seed", seed, HASHED, 0, 9007199254740992.0, "1", "of weights, sample order and augmentation"),
+    INTEGER("seed", seed, HASHED | IDENTITY, 0, 9007199254740992.0, "1", "of weights, sample order and augmentation"),
     ENUM("backend", backend, 0, LIST("auto", "cpu", "cuda"), "auto", NULL, "auto: CUDA where built in and present"),
     ENUM("precision", precision, HASHED, LIST("auto", "f32", "bf16"), "f32", NULL,
          "of activations and products, parameters are always f32; auto: bf16 where every rank multiplies it faster"),
 
-    TEXT("run.dir", run.dir, 0, "", "run folder: resolved config, checkpoints, metrics, logs"),
+    TEXT("run.dir", run.dir, PATH, "",
+         "run folder: resolved config, checkpoints, metrics, logs; {seed}, {method} or another key stands for its "
+         "value"),
 
-    TEXT("data.dir", data.dir, 0, "", "dataset folder made by excon import"),
-    INTEGER("data.classes", data.classes, HASHED, 0, 1000000, "0", "first n classes only; 0 takes all"),
-    REAL("data.holdout", data.holdout, HASHED, 0, 0.5, "0", "0.05",
+    TEXT("data.dir", data.dir, PATH, "", "dataset folder made by excon import"),
+    INTEGER("data.classes", data.classes, HASHED | IDENTITY, 0, 1000000, "0", "first n classes only; 0 takes all"),
+    REAL("data.holdout", data.holdout, HASHED | IDENTITY, 0, 0.5, "0", "0.05",
          "share of train kept apart to choose the best epoch"),
     ENUM("data.loader", data.loader, 0, LIST("auto", "stream", "memory", "device"), "auto", NULL,
          "auto: device or memory when the split fits data.device_mb or data.memory_mb"),
@@ -41,18 +43,19 @@ const Key config_keys[] = {
     INTEGER("data.device_mb", data.device_mb, 0, 0, 16777216, "16384",
             "device memory that training images may take with CUDA, MiB per rank; 0: none"),
     INTEGER("data.prefetch", data.prefetch, 0, 1, 64, "4", "batches read ahead"),
-    INTEGER("data.shuffle_window", data.shuffle_window, HASHED, 1, 1048576, "64",
+    INTEGER("data.shuffle_window", data.shuffle_window, HASHED | ORDER, 1, 1048576, "64",
             "blocks (shard chunks) among which samples are shuffled"),
 
-    {"model.encoder", KEY_CHOICE, HASHED, AT(model.encoder),
+    {"model.encoder", KEY_CHOICE, HASHED | IDENTITY, AT(model.encoder),
      LIST("resnet10", "resnet18", "resnet34", "resnet50", "resnet101"), 0, 0, "resnet50", NULL,
      "ResNet with a 3x3 stride-1 stem and no max-pool"},
-    INTEGER("model.width", model.width, HASHED, 4, 1024, "64",
+    INTEGER("model.width", model.width, HASHED | IDENTITY, 4, 1024, "64",
             "channels of the stem; stages have 1, 2, 4, 8 times that"),
-    INTEGER("model.projection", model.projection, HASHED, 2, 4096, "128", "D: outputs of the projection head"),
+    INTEGER("model.projection", model.projection, HASHED | IDENTITY, 2, 4096, "128",
+            "D: outputs of the projection head"),
 
     INTEGER("train.epochs", train.epochs, HASHED, 0, 100000, "200", "0 writes the initial checkpoint and stops"),
-    INTEGER("train.batch", train.batch, HASHED, 1, 1048576, "128",
+    INTEGER("train.batch", train.batch, HASHED | ORDER, 1, 1048576, "128",
             "images per step over all ranks (views not counted)"),
     INTEGER("train.max_steps", train.max_steps, 0, 0, 1e12, "0", "stops after so many steps; 0: no limit"),
     INTEGER("train.log_every", train.log_every, 0, 1, 1000000, "10", "steps per line of metrics.jsonl"),
@@ -97,8 +100,8 @@ const Key config_keys[] = {
     INTEGER("background.max", background.max, HASHED, 0, 1048576, "0",
             "images a step appends at most, over all ranks; 0: no limit"),
 
-    REAL("loss.temperature", loss.temperature, HASHED, 0.001, 100, "0.1", NULL, "T of the contrastive loss"),
-    REAL("loss.base_temperature", loss.base_temperature, HASHED, 0.001, 100, "0.07", NULL,
+    REAL("loss.temperature", loss.temperature, HASHED | IDENTITY, 0.001, 100, "0.1", NULL, "T of the contrastive loss"),
+    REAL("loss.base_temperature", loss.base_temperature, HASHED | IDENTITY, 0.001, 100, "0.07", NULL,
          "T0: the loss is scaled by T/T0"),
 
     ENUM("bn.scope", bn.scope, HASHED, LIST("global", "local"), "global", NULL,

@@ -17,7 +17,13 @@ typedef enum KeyType {
     KEY_TEXT     /* char[size]: printable UTF-8 */
 } KeyType;
 
-enum { KEY_HASHED = 1 /* decides the training's arithmetic */, KEY_ABOVE = 2 /* the minimum itself is refused */ };
+enum {
+    KEY_HASHED = 1,   /* decides the training's arithmetic */
+    KEY_ABOVE = 2,    /* the minimum itself is refused */
+    KEY_IDENTITY = 4, /* makes a run what it is: the same for all of a run folder's life */
+    KEY_ORDER = 8,    /* decides which samples a batch of an epoch holds: the same until the epoch's end */
+    KEY_PATH = 16     /* a leading ~ is the home folder */
+};
 
 typedef struct Key {
     const char *name; /* "optim.lr": at most one section */

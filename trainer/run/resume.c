@@ -1,4 +1,5 @@
 /* Saving and restoring a run: rank 0 does the files, everyone agrees. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,10 +10,31 @@ static void folder(const Trainer *t, char *path, size_t size) {
     snprintf(path, size, "%s/checkpoints", t->config.run.dir);
 }
 
-static void note(void *ctx, const char *text) {
-    Trainer *t = ctx;
+void trainer_note(Trainer *t, const char *format, ...) {
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     trainer_log(t, "%s", text);
     fprintf(stderr, "excon: %s\n", text);
+}
+
+static void note(void *ctx, const char *text) {
+    trainer_note(ctx, "%s", text);
+}
+
+/* Where every run begins with a checkpoint of step 0, records of steps without a checkpoint are what is left of one. */
+static Status none_found(Trainer *t, Error *err) {
+    char path[1200];
+    snprintf(path, sizeof path, "%s/metrics.jsonl", t->config.run.dir);
+    const int64_t step = metrics_last_step(path);
+    if (step <= 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_DATA,
+                     "%s holds records up to step %lld, but no checkpoint to go on from: bring checkpoints/ back, or "
+                     "remove the folder, or choose another run.dir",
+                     t->config.run.dir, (long long)step);
 }
 
 static void share(Trainer *t) {
@@ -28,27 +50,48 @@ static Status load(Trainer *t, int *found, Error *err) {
     char dir[1200];
     CheckpointFile file;
     folder(t, dir, sizeof dir);
-    RETURN_IF(checkpoint_load_newest(dir, &file, found, note, t, err));
+    const CheckpointReader reader = {.note = note, .accept = trainer_accept, .ctx = t};
+    RETURN_IF(checkpoint_load_newest(dir, &file, found, &reader, err));
     if (!*found)
-        return STATUS_OK;
-    char hash[65];
-    config_hash(&t->config, hash);
-    if (strcmp(hash, file.meta.config_hash) != 0)
-        note(t, "the configuration differs from the one this run was started with; continuing with the new one");
+        return none_found(t, err);
     Status status = state_restore(&t->model, &file, 1, err);
     if (status == STATUS_OK) {
         const CheckpointMeta fresh = t->at;
         t->at = file.meta;
         t->at.world_size = fresh.world_size;
         memcpy(t->at.config_hash, fresh.config_hash, sizeof fresh.config_hash);
+        memcpy(t->at.data_hash, fresh.data_hash, sizeof fresh.data_hash);
+        memcpy(t->at.settings, fresh.settings, sizeof fresh.settings);
     }
     checkpoint_free(&file);
     return status;
 }
 
+/* Rank 0 of a trial: would the run go on from what its folder holds? */
+static Status look(Trainer *t, Error *err) {
+    char dir[1200];
+    CheckpointFile file;
+    int found;
+    const CheckpointReader reader = {.note = note, .accept = trainer_accept, .ctx = t, .look_only = 1};
+    folder(t, dir, sizeof dir);
+    RETURN_IF(checkpoint_load_newest(dir, &file, &found, &reader, err));
+    if (!found)
+        return none_found(t, err);
+    t->would_resume = file.meta.step;
+    checkpoint_free(&file);
+    return STATUS_OK;
+}
+
+Status trainer_look(Trainer *t, Error *err) {
+    t->would_resume = -1;
+    return comm_agree(&t->runtime.comm, t->runtime.comm.rank == 0 ? look(t, err) : STATUS_OK, err);
+}
+
 Status trainer_restore(Trainer *t, int *found, Error *err) {
     Status status = STATUS_OK;
     *found = 0;
+    if (t->trial)
+        return STATUS_OK;
     if (t->runtime.comm.rank == 0)
         status = load(t, found, err);
     RETURN_IF(comm_agree(&t->runtime.comm, status, err));
@@ -63,18 +106,18 @@ Status trainer_restore(Trainer *t, int *found, Error *err) {
 
 static Status save(Trainer *t, int is_best, Error *err) {
     char dir[1200];
-    CheckpointTensor *tensors = NULL;
-    int count = 0;
+    CheckpointFile file = {.meta = t->at, .class_names = t->dataset.class_names};
     folder(t, dir, sizeof dir);
-    RETURN_IF(state_capture(&t->model, &tensors, &count, err));
-    Status status =
-        checkpoint_save(dir, &t->at, tensors, count, (int)t->config.checkpoint.keep, is_best, t->resumed_from, err);
-    state_free(tensors, count);
+    RETURN_IF(state_capture(&t->model, &file.tensors, &file.count, err));
+    Status status = checkpoint_save(dir, &file, (int)t->config.checkpoint.keep, is_best, t->resumed_from, err);
+    state_free(file.tensors, file.count);
     return status;
 }
 
 Status trainer_save(Trainer *t, int is_best, Error *err) {
     Status status = STATUS_OK;
+    if (t->trial)
+        return STATUS_OK;
     t->at.tally = t->epoch.sums;
     loader_pause(t->loader); /* HDF5 belongs to one thread at a time */
     if (t->runtime.comm.rank == 0)

@@ -13,6 +13,10 @@ static double decayed(const Config *config, double epoch) {
     return low + (lr - low) * (1.0 + cos(M_PI * epoch / (double)config->train.epochs)) / 2.0;
 }
 
+double schedule_peak(const Config *config) {
+    return decayed(config, schedule_warms_up(config) ? (double)config->optim.warmup_epochs : 1.0);
+}
+
 double schedule_lr(const Config *config, int64_t epoch, int64_t batch, int64_t batches) {
     const int64_t warm = config->optim.warmup_epochs;
     if (!schedule_warms_up(config) || epoch > warm || warm <= 0)

@@ -11,6 +11,9 @@
  * warmup_epochs, over epochs 1..warmup_epochs (SupContrast's warmup_learning_rate). */
 double schedule_lr(const Config *config, int64_t epoch, int64_t batch, int64_t batches);
 
+/* The highest learning rate that a run over all its epochs reaches. */
+double schedule_peak(const Config *config);
+
 /* Whether warm-up applies. */
 int schedule_warms_up(const Config *config);
 

@@ -5,13 +5,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/launcher.h"
 #include "comm/watchdog.h"
-#include "io/files/files.h"
 #include "trainer/run/schedule.h"
 #include "trainer/run/signals.h"
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+/* There must be something to tell apart, and something to choose the best epoch by. */
+static Status check_samples(const Trainer *t, Error *err) {
+    const Config *c = &t->config;
+    const int32_t *labels = t->dataset.labels[SPLIT_TRAIN];
+    int64_t i = 1;
+    while (i < t->train_count && labels[t->train_ids[i]] == labels[t->train_ids[0]])
+        i++;
+    if (i >= t->train_count)
+        return error_set(
+            err, STATUS_DATA,
+            "%s: all training images are of one class, which cannot be told from anything; import at least "
+            "two classes",
+            t->dataset.dir);
+    if (t->select_count > 0 || c->eval.every_epochs == 0)
+        return STATUS_OK;
+    if (t->select_split == SPLIT_TRAIN)
+        return error_set(err, STATUS_CONFIG,
+                         "data.holdout %g leaves no image of %s to choose the best epoch by, as no class has two; set "
+                         "eval.selection: val, or eval.every_epochs: 0",
+                         c->data.holdout, t->dataset.dir);
+    return error_set(
+        err, STATUS_CONFIG,
+        "eval.selection: val, but %s has no val images; set data.holdout > 0 and eval.selection: holdout, or "
+        "eval.every_epochs: 0",
+        t->dataset.dir);
+}
 
 static Status choose_samples(Trainer *t, Error *err) {
     const Config *c = &t->config;
@@ -33,7 +58,7 @@ static Status choose_samples(Trainer *t, Error *err) {
     if (status == STATUS_OK && t->train_count == 0)
         status = error_set(err, STATUS_DATA, "%s has no training images for data.classes %lld", t->dataset.dir,
                            (long long)c->data.classes);
-    return status;
+    return status == STATUS_OK ? check_samples(t, err) : status;
 }
 
 static Status open_data(Trainer *t, Error *err) {
@@ -70,39 +95,6 @@ static Status open_model(Trainer *t, Error *err) {
     return sheet_init(&t->sheet, t->dataset.height, err);
 }
 
-/* Folder, lock and log files; rank 0 first, so that a second run on the folder stops before anyone writes. */
-static Status open_folder(Trainer *t, Error *err) {
-    const char *dir = t->config.run.dir;
-    char path[1200];
-    Status status = STATUS_OK;
-    t->lock = -1;
-    if (t->runtime.comm.rank == 0) {
-        static const char *const parts[] = {"", "/checkpoints", "/events", "/logs"};
-        for (size_t i = 0; i < 4 && status == STATUS_OK; i++) {
-            snprintf(path, sizeof path, "%s%s", dir, parts[i]);
-            status = files_make_dirs(path, err);
-        }
-        snprintf(path, sizeof path, "%s/lock", dir);
-        if (status == STATUS_OK)
-            status = files_lock(path, &t->lock, err);
-        char *yaml = config_to_yaml(&t->config);
-        snprintf(path, sizeof path, "%s/config.yaml", dir);
-        if (status == STATUS_OK && yaml)
-            status = files_write_atomic(path, yaml, strlen(yaml), 0, err);
-        free(yaml);
-    }
-    RETURN_IF(comm_agree(&t->runtime.comm, status, err));
-    snprintf(path, sizeof path, "%s/logs/rank-%04d.log", dir, t->runtime.comm.rank);
-    t->log = fopen(path, "a");
-    if (!t->log)
-        status =
-            error_set(err, STATUS_CANNOT_CREATE, "cannot write %s; is the run folder on a shared file system?", path);
-    RETURN_IF(comm_agree(&t->runtime.comm, status, err));
-    launcher_log(t->runtime.comm.launcher, fileno(t->log));
-    snprintf(path, sizeof path, "%s/logs", dir);
-    return watchdog_start(&t->runtime.comm, path, fileno(t->log), t->config.watchdog.step_seconds, err);
-}
-
 static void start_position(Trainer *t) {
     t->at = (CheckpointMeta){.epoch = 1,
                              .best = -1,
@@ -113,58 +105,71 @@ static void start_position(Trainer *t) {
                              .image_size = t->model.shape.size,
                              .projection = t->model.shape.projection};
     config_hash(&t->config, t->at.config_hash);
+    config_settings(&t->config, t->at.settings);
+    dataset_identity(&t->dataset, t->at.data_hash);
     snprintf(t->at.method, sizeof t->at.method, "%s", config_name("method", t->config.method));
     snprintf(t->at.encoder, sizeof t->at.encoder, "%s", t->model.shape.encoder);
     memcpy(t->at.mean, t->dataset.mean, sizeof t->at.mean);
     memcpy(t->at.std, t->dataset.std, sizeof t->at.std);
 }
 
-/* Rank 0: records of steps beyond the position belong to a past that was given up, and go. */
-static Status open_metrics(Trainer *t, Error *err) {
-    char path[1200];
-    metrics_close(t->metrics);
-    t->metrics = NULL;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", t->config.run.dir);
-    return metrics_open(&t->metrics, path, t->at.step, err);
+static int max_steps_reached(const Trainer *t) {
+    return t->config.train.max_steps > 0 && t->at.step >= t->config.train.max_steps;
 }
 
-static Status open_records(Trainer *t, Error *err) {
-    Status status = STATUS_OK;
-    if (t->runtime.comm.rank == 0) {
-        status = open_metrics(t, err);
-        if (status == STATUS_OK)
-            status = trainer_board_open(t, err);
-    }
-    return comm_agree(&t->runtime.comm, status, err);
+/* A complete run that is called again. */
+static int nothing_left(const Trainer *t, int found) {
+    return found && (t->at.epoch > t->config.train.epochs || max_steps_reached(t));
 }
 
-static void say_idle(void *ctx, const char *text) {
-    trainer_log(ctx, "%s", text);
-    fprintf(stderr, "excon: %s\n", text);
+static void say_setting(void *ctx, const char *text) {
+    trainer_note(ctx, "%s", text);
 }
 
-Status trainer_open(Trainer *t, const Config *config, int bar, Error *err) {
+static Status open_folder(Trainer *t, Error *err) {
+    int found = 0;
+    RETURN_IF(trainer_claim_folder(t, err));
+    RETURN_IF(trainer_restore(t, &found, err));
+    if (found)
+        t->resumed_from = t->last_saved = t->at.step;
+    t->idle = nothing_left(t, found);
+    return t->idle ? STATUS_OK : trainer_furnish_folder(t, err);
+}
+
+/* A schedule so short that optim.lr is not what it says. */
+static void warn_of_rate(Trainer *t) {
+    const Config *c = &t->config;
+    const double peak = schedule_peak(c);
+    if (t->runtime.comm.rank == 0 && !t->idle && c->train.epochs > 0 && peak < 0.5 * c->optim.lr)
+        trainer_note(
+            t,
+            "warning: in %lld epochs%s the learning rate gets to %.3g at most, optim.lr is %.3g; train longer, "
+            "or set optim.warmup: off or optim.schedule: constant",
+            (long long)c->train.epochs, schedule_warms_up(c) ? " with this warm-up" : "", peak, c->optim.lr);
+}
+
+Status trainer_open(Trainer *t, const Config *config, int bar, int trial, Error *err) {
     *t = (Trainer){.config = *config,
                    .bar = bar,
+                   .trial = trial,
                    .lock = -1,
                    .resumed_from = -1,
                    .last_saved = -1,
                    .last_loss = NAN,
                    .last_classifier_loss = NAN};
     RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
-    RETURN_IF(open_folder(t, err));
     RETURN_IF(open_data(t, err));
     RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
     start_position(t);
-    int found = 0;
-    RETURN_IF(trainer_restore(t, &found, err));
-    if (found)
-        t->resumed_from = t->last_saved = t->at.step;
+    RETURN_IF(trial ? trainer_look(t, err) : open_folder(t, err));
     RETURN_IF(comm_agree(&t->runtime.comm, trainer_open_loader(t, err), err));
-    RETURN_IF(open_records(t, err));
+    if (!trial && !t->idle)
+        RETURN_IF(trainer_open_records(t, err));
     trainer_banner(t);
     if (t->runtime.comm.rank == 0)
-        config_idle(&t->config, say_idle, t);
+        config_idle(&t->config, say_setting, t);
+    warn_of_rate(t);
+    trainer_report_status(t, "training");
     t->started = trainer_now();
     t->steps_at_start = t->at.step;
     return STATUS_OK;
@@ -192,11 +197,9 @@ static Status close_log(Trainer *t, Status status, Error *err) {
 
 Status trainer_close(Trainer *t, Status status, Error *err) {
     status = report_lost(t, status, err);
-    if (t->lock >= 0 || t->log) {
-        const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved" : "failed";
-        trainer_report_status(t, state);
-        trainer_log(t, "%s%s%s", state, status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
-    }
+    const char *state = status == STATUS_OK ? "done" : status == STATUS_RERUN ? "saved" : "failed";
+    trainer_report_status(t, state);
+    trainer_log(t, "%s%s%s", state, status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
     metrics_close(t->metrics);
     events_close(t->events);
     feed_drop(&t->feed, t->loader);
@@ -211,11 +214,8 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     dataset_close(&t->dataset);
     free(t->train_ids);
     free(t->select_ids);
-    if (t->lock >= 0) {
-        char path[1200];
-        snprintf(path, sizeof path, "%s/lock", t->config.run.dir);
-        files_unlock(path, t->lock);
-    }
+    trainer_release_folder(t);
+    free(t->early);
     status = runtime_close(&t->runtime, status, err);
     watchdog_stop(&t->runtime.comm);
     return t->log ? close_log(t, status, err) : status;
@@ -237,10 +237,6 @@ static Status saved_for_signal(Trainer *t, int signal, Error *err) {
                      signal, (long long)t->at.step);
 }
 
-static int max_steps_reached(const Trainer *t) {
-    return t->config.train.max_steps > 0 && t->at.step >= t->config.train.max_steps;
-}
-
 /* Back to the newest checkpoint, as if the steps since had never been. */
 static Status roll_back(Trainer *t, Error *err) {
     const int64_t from = t->at.step;
@@ -259,7 +255,7 @@ static Status roll_back(Trainer *t, Error *err) {
     trainer_log(t, "rolled back from step %lld to step %lld", (long long)from, (long long)t->at.step);
     if (t->runtime.comm.rank == 0) {
         fprintf(stderr, "excon: rolled back from step %lld to step %lld\n", (long long)from, (long long)t->at.step);
-        status = open_metrics(t, err);
+        status = trainer_open_metrics(t, err);
     }
     return comm_agree(&t->runtime.comm, status, err);
 }
@@ -409,7 +405,27 @@ static Status finish_epoch(Trainer *t, Error *err) {
     return trainer_save(t, is_best, err);
 }
 
+/* Says why a complete run that is called again does nothing. */
+static void say_idle(const Trainer *t) {
+    char best[64] = "";
+    if (t->runtime.comm.rank != 0)
+        return;
+    if (t->at.best >= 0)
+        snprintf(best, sizeof best, ", best top-1 %.2f %%", 100 * t->at.best);
+    if (t->at.epoch > t->config.train.epochs)
+        printf("nothing to do: %s is finished (%lld epochs, step %lld%s); another run needs another run.dir\n",
+               t->config.run.dir, (long long)t->config.train.epochs, (long long)t->at.step, best);
+    else
+        printf("nothing to do: %s is at step %lld, train.max_steps is %lld%s\n", t->config.run.dir,
+               (long long)t->at.step, (long long)t->config.train.max_steps, best);
+    fflush(stdout);
+}
+
 Status trainer_run(Trainer *t, Error *err) {
+    if (t->idle) {
+        say_idle(t);
+        return STATUS_OK;
+    }
     if (t->resumed_from < 0 || t->config.train.epochs == 0)
         if (t->last_saved != t->at.step)
             RETURN_IF(trainer_save(t, 0, err));
@@ -427,7 +443,7 @@ Status trainer_run(Trainer *t, Error *err) {
     }
     if (t->last_saved != t->at.step)
         RETURN_IF(trainer_save(t, 0, err));
-    if (t->at.step > t->steps_at_start || t->config.train.epochs == 0)
+    if (!t->trial)
         trainer_report_end(t);
     return STATUS_OK;
 }

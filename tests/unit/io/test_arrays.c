@@ -239,7 +239,7 @@ static void test_checkpoint_in_use(void **state) {
     assert_int_equal(flock(fd, LOCK_EX), 0);
     must_be_in_use(open_checkpoint, sample_file(*state, "checkpoints", 7, ""));
     int found = 1;
-    assert_int_equal(checkpoint_load_newest(dir, &file, &found, NULL, NULL, &err), STATUS_CANNOT_CREATE);
+    assert_int_equal(checkpoint_load_newest(dir, &file, &found, NULL, &err), STATUS_CANNOT_CREATE);
     assert_int_equal(found, 0);
     assert_non_null(strstr(err.message, "in use"));
     close(fd);

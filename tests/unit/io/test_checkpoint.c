@@ -209,15 +209,15 @@ static void test_pruning(void **state) {
 
 static void test_bad_arguments(void **state) {
     const char *dir = folder_file(*state, "c");
-    CheckpointMeta meta;
     CheckpointTensor tensors[SAMPLE_TENSORS];
+    CheckpointFile file = {.tensors = tensors, .count = SAMPLE_TENSORS};
     Error err;
-    sample_make(1, &meta, tensors);
+    sample_make(1, &file.meta, tensors);
     strcpy(tensors[1].name, tensors[0].name);
-    assert_int_not_equal(checkpoint_save(dir, &meta, tensors, SAMPLE_TENSORS, 1, 0, -1, &err), STATUS_OK);
+    assert_int_not_equal(checkpoint_save(dir, &file, 1, 0, -1, &err), STATUS_OK);
     assert_non_null(strstr(err.message, tensors[0].name));
     strcpy(tensors[1].name, "/model/rooted");
-    assert_int_equal(checkpoint_save(dir, &meta, tensors, SAMPLE_TENSORS, 1, 0, -1, &err), STATUS_INTERNAL);
+    assert_int_equal(checkpoint_save(dir, &file, 1, 0, -1, &err), STATUS_INTERNAL);
     assert_false(files_exists(dir));
     spill(folder_file(*state, "plain"), "x", 1);
     assert_int_equal(sample_save(folder_file(*state, "plain/c"), 1, &err), STATUS_CANNOT_CREATE);

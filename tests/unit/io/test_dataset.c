@@ -178,6 +178,19 @@ static void test_select_and_hold_out(void **state) {
     free(train);
     free(val);
     free(val2);
+    /* A small share is one image of each class, not none; a class's only image stays in training. */
+    assert_int_equal(dataset_hold_out(&dataset, SPLIT_TRAIN, ids, n, 0.01, 9, &train, &train_n, &val, &val_n, &err), 0);
+    assert_int_equal(val_n, 3);
+    free(train);
+    free(val);
+    assert_int_equal(dataset_hold_out(&dataset, SPLIT_TRAIN, ids, 1, 0.5, 9, &train, &train_n, &val, &val_n, &err), 0);
+    assert_int_equal(val_n, 0);
+    free(train);
+    free(val);
+    assert_int_equal(dataset_hold_out(&dataset, SPLIT_TRAIN, ids, n, 0, 9, &train, &train_n, &val, &val_n, &err), 0);
+    assert_int_equal(val_n, 0);
+    free(train);
+    free(val);
     assert_int_equal(dataset_hold_out(&dataset, SPLIT_TRAIN, ids, n, 1.5, 9, &train, &train_n, &val, &val_n, &err),
                      STATUS_CONFIG);
     free(ids);

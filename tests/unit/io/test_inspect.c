@@ -47,7 +47,7 @@ static const char *make_checkpoint(Folder *folder, CheckpointFile *state, Checkp
     *state = (CheckpointFile){.meta = {.step = 12, .epoch = 2, .best = -1, .best_step = -1, .method = "excon"},
                               .tensors = tensor,
                               .count = 1};
-    assert_int_equal(checkpoint_save(folder_file(folder, "c"), &state->meta, tensor, 1, 1, 0, -1, &err), STATUS_OK);
+    assert_int_equal(checkpoint_save(folder_file(folder, "c"), state, 1, 0, -1, &err), STATUS_OK);
     return folder_file(folder, "c/last.h5");
 }
 

@@ -177,12 +177,82 @@ static void test_sets(void **state) {
 
 /* ---- and back ---- */
 
+/* ~ and {key} are filled in, once and for all: what is written out has neither. */
+static void test_paths(void **state) {
+    (void)state;
+    Config c;
+    char long_dir[1100], *long_set[] = {long_dir};
+    Error err;
+    setenv("HOME", "/home/me", 1);
+    config_accepts(&c, "method: ce\nrun:\n  dir: ~/runs/{method}/{seed}-{optim.lr}-{cuda.graphs}{model.encoder}\n"
+                       "data:\n  dir: '~'\noptim:\n  lr: 0.125\n");
+    assert_string_equal(c.run.dir, "/home/me/runs/ce/1-0.125-trueresnet50");
+    assert_string_equal(c.data.dir, "/home/me");
+    config_accepts(&c, "run:\n  dir: a~/{seed}{seed}\n");
+    assert_string_equal(c.run.dir, "a~/11");
+    const struct {
+        const char *text, *message;
+    } refused[] = {
+        {"run:\n  dir: r/{sead}\n", "unknown key in '{sead}' (did you mean '{seed}'?)"},
+        {"run:\n  dir: r/{data.dir}\n", "'{data.dir}' must name a key that is not a path"},
+        {"run:\n  dir: r/{}\n", "'{}' must name a key"},
+        {"run:\n  dir: r/{seed\n", "'{' without its '}'"},
+        {"data:\n  dir: ~you/x\n", "'~you/x': only ~/ is known"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        config_refuses(refused[i].text, "2:8", refused[i].message);
+    memset(long_dir, 'a', sizeof long_dir);
+    snprintf(long_dir, sizeof long_dir, "run.dir=~/%01000d", 0);
+    assert_int_equal(config_load(&c, NULL, long_set, 1, &err), STATUS_OK);
+    snprintf(long_dir, sizeof long_dir, "run.dir=~/%01015d", 0);
+    assert_int_equal(config_load(&c, NULL, long_set, 1, &err), STATUS_CONFIG);
+    unsetenv("HOME");
+    config_refuses("data:\n  dir: ~/x\n", "2:8", "only ~/ is known, as the folder in HOME");
+}
+
+/* ---- settings of a run and what differs from them ---- */
+
+typedef struct Told {
+    int count[3];
+    char text[2000];
+} Told;
+
+static void tell(void *ctx, ConfigChange change, const char *key, const char *was, const char *is) {
+    Told *told = ctx;
+    const size_t used = strlen(told->text);
+    told->count[change]++;
+    snprintf(told->text + used, sizeof told->text - used, "%s:%s:%s;", key, was, is);
+}
+
+static void test_settings(void **state) {
+    (void)state;
+    Config one, two;
+    char settings[CONFIG_SETTINGS];
+    Told told = {0};
+    config_accepts(&one, "run:\n  dir: a\n");
+    config_settings(&one, settings);
+    assert_true(strlen(settings) > 1000 && strlen(settings) < CONFIG_SETTINGS - 1000);
+    config_compare(&one, settings, tell, &told);
+    assert_string_equal(told.text, "");
+    config_accepts(&two, "seed: 2\nmethod: ce\nrun:\n  dir: b\ndata:\n  loader: stream\n  shuffle_window: 8\n"
+                         "train:\n  batch: 7\noptim:\n  lr: 0.1\nmodel:\n  encoder: resnet18\n");
+    config_compare(&two, settings, tell, &told);
+    assert_string_equal(told.text, "method:excon:ce;seed:1:2;data.shuffle_window:64:8;model.encoder:resnet50:resnet18;"
+                                   "train.batch:128:7;optim.lr:0.5:0.1;");
+    assert_int_equal(told.count[CHANGE_IDENTITY], 3);
+    assert_int_equal(told.count[CHANGE_ORDER], 2);
+    assert_int_equal(told.count[CHANGE_FREE], 1);
+    told = (Told){0};
+    config_compare(&one, "a.key.of.old=1\nseed=3\nno line\n\noptim.lr=0.5", tell, &told);
+    assert_string_equal(told.text, "seed:3:1;");
+}
+
 static void test_round_trip(void **state) {
     (void)state;
     const char *const texts[] = {
         "seed: 1\n", "profile: official\n", sample,
-        "run:\n  dir: \"q\\\" b\\\\ c: # {x} \xc3\xa9 \"\noptim:\n  lr: 0.12345678901234567\ntrain:\n  epochs: 0\n",
-        "method: simclr\nwatchdog:\n  step_seconds: 0.3333333333333333\ndata:\n  dir: ' lead and trail '\n"};
+        "run:\n  dir: \"q\\\" b\\\\ c: # \xc3\xa9 \"\noptim:\n  lr: 0.12345678901234567\ntrain:\n  epochs: 0\n",
+        "method: simclr\nwatchdog:\n  step_seconds: 0.3333333333333333\ndata:\n  dir: ' lead {x} and trail '\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         Config a, b;
         char hash_a[65], hash_b[65];
@@ -309,6 +379,8 @@ int main(void) {
         cmocka_unit_test(test_without_effect),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_settings),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_names),

@@ -59,9 +59,7 @@ static const char *with_nan(Folder *folder, const char *name, const char *tensor
         count *= (size_t)found->shape[i];
     for (size_t i = 0; i < count; i++)
         found->data[i] = NAN;
-    assert_int_equal(
-        checkpoint_save(folder_file(folder, name), &loaded.meta, loaded.tensors, loaded.count, 1, 0, -1, &err),
-        STATUS_OK);
+    assert_int_equal(checkpoint_save(folder_file(folder, name), &loaded, 1, 0, -1, &err), STATUS_OK);
     checkpoint_free(&loaded);
     snprintf(file, sizeof file, "%s/step-00000000.h5", name);
     return folder_file(folder, file);

@@ -50,10 +50,31 @@ static void warm_up_for_large_batches(void **state) {
     assert_false(schedule_warms_up(&config));
 }
 
+/* The largest of all rates of a run, epochs from 11 on where those before warm up. */
+static void peak(void **state) {
+    (void)state;
+    Config config = recipe();
+    for (int warm = 0; warm < 2; warm++)
+        for (config.train.epochs = 12; config.train.epochs < 40; config.train.epochs += 9) {
+            double most = 0;
+            config.train.batch = warm ? 512 : 64;
+            for (int64_t epoch = 1; epoch <= config.train.epochs; epoch++)
+                for (int64_t batch = 0; batch < 1000; batch++)
+                    most = fmax(most, schedule_lr(&config, epoch, batch, 1000));
+            const double rest =
+                (most - schedule_peak(&config)) / config.optim.lr; /* of the last batch of the warm-up */
+            assert_true(fabs(rest) <= 1e-3);
+        }
+    config.train.epochs = 1;
+    config.train.batch = 64;
+    near(schedule_peak(&config), 0.5e-3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cosine_per_epoch),
         cmocka_unit_test(warm_up_for_large_batches),
+        cmocka_unit_test(peak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
