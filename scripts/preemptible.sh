@@ -1,5 +1,5 @@
 #!/bin/bash
-# preemptible.sh COMMAND [ARGUMENT...]   Runs a command so that a scheduler's signal is never lost.
+# preemptible.sh COMMAND [ARGUMENT...]   Runs a command so that a scheduler's signal, or Ctrl-C, is never lost.
 #
 #   scripts/preemptible.sh mpirun -n 2 build/excon train CONFIG
 #   . scripts/preemptible.sh mpirun build/excon train CONFIG     # within a batch script: the signals go to its shell
@@ -8,17 +8,24 @@
 # during its first tenth of a second, and the trainer's handler only sets a flag. A command that USR2 kills (140: mpirun
 # or a rank was not listening yet) has written nothing, which is 75 like a saved state: run me again. Every other code
 # is the command's own. Should it not end within PREEMPT_SECONDS (150) of the first signal, it gets TERM, and KILL 10
-# seconds later. Before this shell listens itself, for its first milliseconds, a signal just ends it: nothing has begun.
+# seconds later. At a terminal the command gets a session of its own: Ctrl-C goes to this shell alone then, and not to
+# mpirun, which would end the ranks within two seconds; a second Ctrl-C sends the command TERM, which does just that.
+# Before this shell listens itself, for its first milliseconds, a signal just ends it: nothing has begun.
 
 preemptible() {
     if [ $# = 0 ]; then
         echo 'usage: preemptible.sh COMMAND [ARGUMENT...]' >&2
         return 64
     fi
-    local job='' told='' teller='' code again
-    trap 'told=1; tell_once' USR2 TERM INT HUP
+    local job='' told='' teller='' interrupted='' code again own=()
+    trap 'told=1; tell_once' USR2 TERM HUP
+    trap 'told=1; tell_once; interrupt' INT
+    # A shell with job control has given the command a process group that the terminal does not signal.
+    if [[ $- != *m* ]] && { : </dev/tty; } 2>/dev/null && [ "$(type -t "$1")" = file ] && command -v setsid >/dev/null; then
+        own=(setsid)
+    fi
     [ -n "$told" ] || {
-        "$@" <&0 & # without a redirection of its own a background command reads /dev/null
+        "${own[@]}" "$@" <&0 & # without a redirection of its own a background command reads /dev/null
         job=$!
         [ -z "$told" ] || tell_once # a signal that came before $job was known
     }
@@ -43,11 +50,20 @@ preemptible() {
     return "$code"
 }
 
-# Within preemptible: starts the one teller.
+# Within preemptible: starts the one teller; answers Ctrl-C.
 tell_once() {
     if [ -n "$job" ] && [ -z "$teller" ]; then
         tell "$job" </dev/null >/dev/null 2>&1 &
         teller=$!
+    fi
+}
+
+interrupt() {
+    if [ -z "$interrupted" ]; then
+        interrupted=1
+        echo 'preemptible.sh: stopping after this step; Ctrl-C again: at once' >&2
+    elif [ -n "$job" ]; then
+        kill -TERM "$job" 2>/dev/null || true
     fi
 }
 

@@ -133,20 +133,22 @@ static Status run(BenchContext *b, const char *dir, Error *err) {
 Status bench_loader(BenchContext *b, Error *err) {
     if (b->options->data)
         return comm_agree(&b->runtime.comm, run(b, b->options->data, err), err);
-    char dir[] = "/tmp/excon-bench-XXXXXX", command[64];
-    Status status = STATUS_OK;
+    char dir[] = "/tmp/excon-bench-XXXXXX", command[96];
     if (b->runtime.comm.size > 1)
         return error_set(err, STATUS_USAGE, "bench loader on several ranks needs --data DIR");
     if (!mkdtemp(dir))
         return error_set(err, STATUS_CANNOT_CREATE, "cannot make a folder in /tmp for the synthetic dataset");
+    /* Whoever waits for this pipe's end removes the folder, also when this process is killed. */
+    snprintf(command, sizeof command, "exec setsid sh -c 'cat >/dev/null; rm -rf %s'", dir);
+    FILE *keeper = popen(command, "we");
     SyntheticOptions synthetic = {
         .seed = 1, .classes = 10, .size = (int)b->options->size, .train_per_class = 1000, .val_per_class = 1};
     ImportOptions import = {0};
-    status = import_synthetic(dir, &synthetic, &import, err);
+    Status status = keeper ? import_synthetic(dir, &synthetic, &import, err)
+                           : error_set(err, STATUS_SYSTEM, "cannot start sh to watch over %s", dir);
     if (status == STATUS_OK)
         status = run(b, dir, err);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    if (system(command) != 0)
+    if (!keeper || pclose(keeper) != 0)
         fprintf(stderr, "excon: could not remove %s\n", dir);
     return status;
 }

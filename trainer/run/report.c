@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/files/files.h"
+#include "trainer/run/signals.h"
 #include "trainer/run/terminal.h"
 #include "trainer/run/trainer.h"
 
@@ -17,16 +18,31 @@ double trainer_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void trainer_log(Trainer *t, const char *format, ...) {
-    if (!t->log)
+/* Lines said before there is a log, kept until there is one. */
+static void keep_early(Trainer *t, const char *stamp, const char *format, va_list args) {
+    char line[1200];
+    vsnprintf(line, sizeof line, format, args);
+    const size_t used = t->early ? strlen(t->early) : 0, more = strlen(stamp) + strlen(line) + 3;
+    char *longer = used < EARLY_LOG_BYTES ? realloc(t->early, used + more) : NULL;
+    if (!longer)
         return;
+    snprintf(longer + used, more, "%s %s\n", stamp, line);
+    t->early = longer;
+}
+
+void trainer_log(Trainer *t, const char *format, ...) {
     char stamp[32];
     time_t seconds = time(NULL);
     struct tm parts;
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &parts));
-    fprintf(t->log, "%s ", stamp);
     va_list args;
     va_start(args, format);
+    if (!t->log) {
+        keep_early(t, stamp, format, args);
+        va_end(args);
+        return;
+    }
+    fprintf(t->log, "%s ", stamp);
     vfprintf(t->log, format, args);
     va_end(args);
     fputc('\n', t->log);
@@ -282,10 +298,7 @@ void trainer_report_epoch(Trainer *t, int64_t epoch, const EvalResult *selection
     t->epoch = (Tally){0};
 }
 
-void trainer_report_status(Trainer *t, const char *state) {
-    if (t->runtime.comm.rank != 0)
-        return;
-    char path[1200];
+static void status_json(const Trainer *t, const char *state, Json *to) {
     Json json;
     json_init(&json);
     json_begin_object(&json, NULL);
@@ -305,11 +318,27 @@ void trainer_report_status(Trainer *t, const char *state) {
     json_integer(&json, "updated", (int64_t)time(NULL));
     json_end_object(&json);
     json_end_line(&json);
-    snprintf(path, sizeof path, "%s/status.json", t->config.run.dir);
+    *to = json;
+}
+
+void trainer_report_status(Trainer *t, const char *state) {
+    if (t->runtime.comm.rank != 0 || !t->recording)
+        return;
+    char path[1200];
+    Json json, stopping;
     Error err = {.code = STATUS_OK};
-    if (files_write_atomic(path, json.text, json.size, 0, &err) != STATUS_OK)
+    snprintf(path, sizeof path, "%s/status.json", t->config.run.dir);
+    const int training = strcmp(state, "training") == 0;
+    status_json(t, state, &json);
+    status_json(t, "stopping", &stopping);
+    signals_status(training && stopping.text ? path : NULL, stopping.text, stopping.size);
+    Status status = files_write_atomic(path, json.text, json.size, 0, &err);
+    if (training && signals_pending()) /* its notice may have been overwritten just now */
+        status = files_write_atomic(path, stopping.text, stopping.size, 0, &err);
+    if (status != STATUS_OK)
         trainer_lost(t, &err);
     json_free(&json);
+    json_free(&stopping);
 }
 
 void trainer_report_end(const Trainer *t) {
