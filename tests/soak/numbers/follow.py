@@ -64,7 +64,10 @@ def hold_out(labels, share, seed):
         def ticket(i):
             words = Words(seed, SPLIT, i)
             return words.next() << 32 | words.next(), i
-        held.update(sorted(own, key=ticket)[: int(share * len(own) + 0.5)])
+        count = int(share * len(own) + 0.5)
+        if share > 0:
+            count = 0 if len(own) == 1 else max(count, 1)
+        held.update(sorted(own, key=ticket)[:count])
     return [i for i in range(len(labels)) if i not in held], sorted(held)
 
 

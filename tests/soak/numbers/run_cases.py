@@ -34,7 +34,8 @@ def draw_run(rng, program):
              f"optim.lr={rng.choice([0.01, 0.05])}", f"optim.schedule={rng.choice(['cosine', 'constant'])}",
              f"data.shuffle_window={rng.choice([1, 2, 64])}", f"eval.every_epochs={rng.choice([0, 1])}"]
     if rng.random() < 0.4:
-        lines += ["optim.warmup=on", f"optim.warmup_epochs={rng.randint(1, epochs)}"]
+        warm = rng.randint(1, epochs)  # one as long as the run is refused on a cosine
+        lines += ["optim.warmup=on", f"optim.warmup_epochs={warm}"] if warm < epochs else ["optim.warmup=off"]
     if method in ("excon", "exconb"):
         lines += [f"explain.method={rng.choice(['gradcam', 'gradcam', 'gradient'])}", f"start_epoch={rng.choice([0, 1, 2]) if epochs > 1 else 0}"]
     if method == "exconb":
