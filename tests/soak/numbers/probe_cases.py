@@ -205,6 +205,8 @@ def explain(rng, program, levels):
         case["ranks"] = ranks
     case["sets"] = lines_of(case)
     model, settings = make_model(rng, case), settings_of(case)
+    if settings.batch_statistics and max(1, case["n"] // settings.ranks) * math.ceil(case["side"] / 8) ** 2 <= 1:
+        raise Unclear("one position has no variance")
     inputs = {"images": mg.make_images(case["n"], case["side"]), "targets": torch.randint(mg.CLASSES, (case["n"],))}
     inputs["mean"], inputs["std"] = torch.tensor(ref.MEAN), torch.tensor(ref.STD)
 
