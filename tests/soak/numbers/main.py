@@ -75,7 +75,7 @@ def main():
                 outcome, text = try_case(name, found[name], options.seed + i, program, levels)
                 counts[name][outcome] += 1
                 if outcome == "fault":
-                    print(f"{name} {options.seed + i}: {text}", flush=True)
+                    print(f"{name} {options.seed + i}: {text}\n  after {program.last}", flush=True)
             if time.monotonic() > end:
                 break
     finally:

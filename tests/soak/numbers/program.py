@@ -14,6 +14,7 @@ class Program:
     def __init__(self):
         self.path = os.path.abspath(os.environ.get("EXCON") or os.path.join(os.environ.get("BUILD") or "build", "excon"))
         self.mpirun = os.environ.get("MPIRUN") or "mpirun"
+        self.last = ""  # what was run, for a message
         self.folder = tempfile.mkdtemp(prefix="excon-numbers.")
 
     def file(self, name):
@@ -32,6 +33,7 @@ class Program:
         command = [self.path, *map(str, arguments)]
         if where["ranks"] > 1:
             command = [self.mpirun, "--oversubscribe", "--bind-to", "none", "-n", str(where["ranks"]), *command]
+        self.last = " ".join([*(f"{name}={env[name]}" for name in ("DNNL_MAX_CPU_ISA", "EXCON_CPU", "OMP_NUM_THREADS") if name in env), *command])
         done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
         if done.returncode != 0:
             raise Refused(f"exit {done.returncode}: {' '.join(command)}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
