@@ -217,10 +217,11 @@ forbidden = ! grep -nE '^\#include "($(2))/' $(shell find $(1) -name '*.[chu]*')
 # Warnings are errors here: in this build when it was asked for with WERROR=1 already, else in one of its own beside it. A
 # clang that is there reads every source, too.
 CLANG ?= $(or $(shell command -v clang 2>/dev/null),$(lastword $(sort $(wildcard /usr/bin/clang-[1-9][0-9]))))
+CLANG_READS = $(if $(CLANG),$(shell $(CLANG) -fopenmp -fsyntax-only -include omp.h -x c /dev/null 2>/dev/null && echo yes))
 check: format-check
 	@$(MAKE) --no-print-directory all test-binaries $(if $(filter 1,$(WERROR)),,WERROR=1 BUILD='$(BUILD)-check')
-	@$(if $(CLANG),$(CLANG) -fsyntax-only $(CPPFLAGS) -Itests/simt/include -DEXCON_REVISION='""' $(CFLAGS) $(CLANG_QUIET) -Werror \
-	  $(filter %.c,$(LAYOUT)),echo '  clang is not here: compiled by $(CC) alone')
+	@$(if $(CLANG_READS),$(CLANG) -fsyntax-only $(CPPFLAGS) -Itests/simt/include -DEXCON_REVISION='""' $(CFLAGS) $(CLANG_QUIET) -Werror \
+	  $(filter %.c,$(LAYOUT)),echo '  clang or its omp.h (libomp-dev) is not here: compiled by $(CC) alone')
 	@bash -n $(SCRIPTS)
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo '  shellcheck is not here: scripts got a syntax pass only'; fi
 	@$(call forbidden,kernels,comm|io|trainer)
