@@ -84,7 +84,7 @@ check ctrl_c.saved $? "$scratch/alone/log"
 [[ $(state alone) != training ]]
 check ctrl_c.state $? "$scratch/alone/run/status.json"
 step=$(last_step alone)
-train alone 1 --set train.max_steps=$((step + 3)) && grep -q "resumed from step $step:" "$scratch/alone/log" &&
+train alone 1 --set train.max_steps=$((step + 3)) && grep -q "resumed from step $step," "$scratch/alone/log" &&
     each_step_once alone $((step + 3))
 check ctrl_c.goes_on $? "$scratch/alone/log"
 
