@@ -212,19 +212,19 @@ static Status resolve_paths(const Load *load) {
     return fill_placeholders(load);
 }
 
-/* Warm-up ends on the schedule's value at its last epoch: one that takes the whole run never comes near optim.lr. */
+int config_reaches_rate(const Config *c) {
+    const int64_t after = c->train.epochs - c->optim.warmup_epochs;
+    return c->train.epochs == 0 || after >= (c->optim.schedule == LR_COSINE ? 1 : 0);
+}
+
 static Status check_warmup(const Load *load) {
     const Config *c = load->config;
-    const int by_itself = c->optim.warmup == WARMUP_AUTO && c->train.batch > 256;
-    const int64_t spare = c->train.epochs - c->optim.warmup_epochs;
-    if ((c->optim.warmup != WARMUP_ON && !by_itself) || c->train.epochs == 0 ||
-        spare >= (c->optim.schedule == LR_COSINE ? 1 : 0))
+    if (c->optim.warmup != WARMUP_ON || config_reaches_rate(c))
         return STATUS_OK;
     return contradict(load, "optim.warmup_epochs",
-                      "%lld epochs of warm-up%s take all of train.epochs %lld, so the learning rate stays far below "
+                      "%lld epochs of warm-up take all of train.epochs %lld, so the learning rate stays far below "
                       "optim.lr; set fewer, or optim.warmup: off",
-                      (long long)c->optim.warmup_epochs, by_itself ? " (which train.batch > 256 turns on)" : "",
-                      (long long)c->train.epochs);
+                      (long long)c->optim.warmup_epochs, (long long)c->train.epochs);
 }
 
 static Status check_combinations(const Load *load) {

@@ -130,6 +130,10 @@ Status config_load(Config *config, const char *path, char *const *sets, int set_
  * any method may have background rows. */
 Status config_load_loose(Config *config, const char *path, char *const *sets, int set_count, Error *err);
 
+/* 0 when a warm-up of optim.warmup_epochs would take the whole run: it ends on the schedule's value at its last epoch,
+ * so such a run never comes near optim.lr. */
+int config_reaches_rate(const Config *config);
+
 /* Calls `note` once for each key whose value is not the profile's default and yet changes nothing, because of the
  * others: "explain.steps: 8 has no effect: explain.method is not integrated". */
 void config_idle(const Config *config, void (*note)(void *ctx, const char *text), void *ctx);

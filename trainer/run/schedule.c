@@ -2,8 +2,27 @@
 
 #include <math.h>
 
+enum { WARM_ABOVE = 256 }; /* images a batch, of optim.warmup: auto */
+
 int schedule_warms_up(const Config *config) {
-    return config->optim.warmup == WARMUP_ON || (config->optim.warmup == WARMUP_AUTO && config->train.batch > 256);
+    return config->optim.warmup == WARMUP_ON ||
+           (config->optim.warmup == WARMUP_AUTO && config->train.batch > WARM_ABOVE);
+}
+
+Status schedule_settle(Config *config, int64_t images, Error *err) {
+    if (config->optim.warmup != WARMUP_AUTO || !schedule_warms_up(config))
+        return STATUS_OK;
+    if (images <= WARM_ABOVE) {
+        config->optim.warmup = WARMUP_OFF;
+        return STATUS_OK;
+    }
+    if (config_reaches_rate(config))
+        return STATUS_OK;
+    return error_set(
+        err, STATUS_CONFIG,
+        "optim.warmup_epochs: %lld epochs of warm-up (which train.batch > %d turns on) take all of "
+        "train.epochs %lld, so the learning rate stays far below optim.lr; set fewer, or optim.warmup: off",
+        (long long)config->optim.warmup_epochs, WARM_ABOVE, (long long)config->train.epochs);
 }
 
 static double decayed(const Config *config, double epoch) {

@@ -14,6 +14,10 @@ double schedule_lr(const Config *config, int64_t epoch, int64_t batch, int64_t b
 /* The highest learning rate that a run over all its epochs reaches. */
 double schedule_peak(const Config *config);
 
+/* For optim.warmup: auto, once the number of training images is known: off when they are too few for a batch above 256,
+ * whatever train.batch is. STATUS_CONFIG when a warm-up that auto turns on takes the whole run. */
+Status schedule_settle(Config *config, int64_t images, Error *err);
+
 /* Whether warm-up applies. */
 int schedule_warms_up(const Config *config);
 

@@ -159,6 +159,7 @@ Status trainer_open(Trainer *t, const Config *config, int bar, int trial, Error 
                    .last_classifier_loss = NAN};
     RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
     RETURN_IF(open_data(t, err));
+    RETURN_IF(schedule_settle(&t->config, t->train_count, err));
     RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
     start_position(t);
     RETURN_IF(trial ? trainer_look(t, err) : open_folder(t, err));

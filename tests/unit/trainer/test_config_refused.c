@@ -169,15 +169,11 @@ static void test_combinations(void **state) {
     config_refuses("background: {mode: denominator}\n", "1:20", "use method exconb");
     config_refuses("data:\n  classes: 1\n", "2:12", "one class");
     config_refuses("augment:\n  scale_min: 0.9\n  scale_max: 0.5\n", "2:14", "is above augment.scale_max");
-    /* A warm-up that takes the whole run, also one that a large batch turns on; on a cosine not even its last epoch. */
+    /* A warm-up that takes the whole run; on a cosine not even its last epoch. test_schedule has the one of auto. */
     config_refuses("train:\n  epochs: 5\noptim:\n  warmup: on\n", NULL,
                    "10 epochs of warm-up take all of train.epochs 5");
-    config_refuses("train:\n  epochs: 10\n  batch: 257\n", NULL, "(which train.batch > 256 turns on) take all");
     config_refuses("train:\n  epochs: 3\noptim:\n  warmup: on\n  warmup_epochs: 3\n", "5:18", "take all");
     Config c;
-    config_accepts(&c, "train:\n  epochs: 11\n  batch: 257\n");
-    config_accepts(&c, "train:\n  epochs: 10\n  batch: 256\n");
-    config_accepts(&c, "train:\n  epochs: 10\n  batch: 257\noptim:\n  warmup: off\n");
     config_accepts(&c, "train:\n  epochs: 3\noptim:\n  warmup: on\n  warmup_epochs: 3\n  schedule: constant\n");
     Error err;
     config_write("method: simclr\nbackground:\n  mode: class\n", 41);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <string.h>
 
 #include "trainer/run/schedule.h"
 
@@ -50,6 +51,25 @@ static void warm_up_for_large_batches(void **state) {
     assert_false(schedule_warms_up(&config));
 }
 
+/* auto goes by the batch that the images make, and does not take a whole run. */
+static void warm_up_by_itself(void **state) {
+    (void)state;
+    Error err;
+    Config config = recipe();
+    config.train.epochs = 10;
+    assert_int_equal(schedule_settle(&config, 1000, &err), STATUS_OK);
+    config.train.batch = 257;
+    assert_int_equal(schedule_settle(&config, 1000, &err), STATUS_CONFIG);
+    assert_non_null(strstr(err.message, "take all of train.epochs 10"));
+    config.train.epochs = 11;
+    assert_int_equal(schedule_settle(&config, 1000, &err), STATUS_OK);
+    assert_true(schedule_warms_up(&config));
+    config.train.epochs = 10;
+    config.train.batch = 100000;
+    assert_int_equal(schedule_settle(&config, 256, &err), STATUS_OK);
+    assert_false(schedule_warms_up(&config));
+}
+
 /* The largest of all rates of a run, epochs from 11 on where those before warm up. */
 static void peak(void **state) {
     (void)state;
@@ -73,6 +93,7 @@ static void peak(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cosine_per_epoch),
+        cmocka_unit_test(warm_up_by_itself),
         cmocka_unit_test(warm_up_for_large_batches),
         cmocka_unit_test(peak),
     };
