@@ -66,10 +66,10 @@ check epoch_numbers_agree $? "$scratch/plain/eval.json"
 grep -q 'val top-1' "$scratch/eval.log" && ! grep -q 'top-5' "$scratch/eval.log"
 check eval_names_the_split $? "$scratch/eval.log"
 
-train six --set method=ce --set "data.dir=$scratch/six" --set train.max_steps=5
-grep -q 'top-5' "$scratch/six.log" &&
-    tail -n 1 "$scratch/six.log" | grep -q '^done: stopped by train.max_steps at step 5 in '
-check top5_of_six_classes $? "$scratch/six.log"
+train of_six --set method=ce --set "data.dir=$scratch/six" --set train.max_steps=5
+grep -q 'top-5' "$scratch/of_six.log" &&
+    tail -n 1 "$scratch/of_six.log" | grep -q '^done: stopped by train.max_steps at step 5 in '
+check top5_of_six_classes $? "$scratch/of_six.log"
 train background --set method=exconb --set train.max_steps=2
 grep -q 'background [0-9]' "$scratch/background.log"
 check background_with $? "$scratch/background.log"
