@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What a handler can reach is at file scope: the mutable globals of the program. The text is written into the buffer
- * that is not `shown`, which is switched over when it is whole. */
+/* What a handler can reach is at file scope, as is what is seen before main: the mutable globals of the program. The
+ * text is written into the buffer that is not `shown`, which is switched over when it is whole. */
 static volatile sig_atomic_t pending, shown = -1;
 static struct Notice {
     char path[PATH_MAX], temporary[PATH_MAX], text[SIGNALS_TEXT];
@@ -60,11 +60,29 @@ static void note(int number) {
     }
 }
 
+/* What this process was started with, seen before any library's initialiser: UCX, which Debian 13's Open MPI loads,
+ * takes SIGHUP for itself (UCX_DEBUG_SIGNO). */
+static int hang_up_ignored, interrupt_ignored;
+
+static int is_ignored(int number) {
+    struct sigaction present;
+    return sigaction(number, NULL, &present) == 0 && present.sa_handler == SIG_IGN;
+}
+
+static void look_first(int argc, char **argv, char **environment) {
+    (void)argc, (void)argv, (void)environment;
+    hang_up_ignored = is_ignored(SIGHUP);
+    interrupt_ignored = is_ignored(SIGINT);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(int, char **,
+                                                                                       char **) = look_first;
+
 static void listen_to(int number) {
-    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART}, before;
+    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
-    if (sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_IGN && number != SIGUSR2 && number != SIGTERM)
-        return;
+    if ((number == SIGHUP && hang_up_ignored) || (number == SIGINT && interrupt_ignored))
+        action.sa_handler = SIG_IGN;
     sigaction(number, &action, NULL);
 }
 
