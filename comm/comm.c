@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,9 +57,21 @@ void comm_finalize(Comm *comm) {
     watchdog_leave(comm->watchdog);
 }
 
+/* Waits until the launcher has read what this process wrote to its standard error, half a second at most: Open MPI 5
+ * drops the rest when a rank aborts, and with it the reason. */
+static void await_launcher(void) {
+    struct stat what;
+    int unread;
+    if (fstat(STDERR_FILENO, &what) != 0 || !S_ISFIFO(what.st_mode))
+        return;
+    for (int i = 0; i < 50 && ioctl(STDERR_FILENO, FIONREAD, &unread) == 0 && unread > 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+}
+
 void comm_abort(Comm *comm, Status code) {
     (void)comm;
     fflush(NULL);
+    await_launcher();
     int started = 0, done = 0;
     MPI_Initialized(&started);
     MPI_Finalized(&done);
