@@ -10,8 +10,8 @@
 #include "io/import/import.h"
 #include "kernels/base/processors.h"
 #include "trainer/cli/commands.h"
-#include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
+#include "trainer/config/nearest.h"
 #include "trainer/run/terminal.h"
 
 enum { LINE_SECONDS = 10 };

@@ -6,10 +6,10 @@
 #include "comm/comm.h"
 #include "io/files/files.h"
 #include "trainer/cli/commands.h"
-#include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
 #include "trainer/cli/output.h"
 #include "trainer/config/config.h"
+#include "trainer/config/nearest.h"
 
 #ifndef EXCON_REVISION
 #define EXCON_REVISION "unknown"

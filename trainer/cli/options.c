@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "comm/comm.h"
-#include "trainer/cli/nearest.h"
+#include "trainer/config/nearest.h"
 
 static Status unknown_option(const OptionTable *table, const char *name, const char *command, Error *err) {
     Nearest nearest = {name, NULL, 0};

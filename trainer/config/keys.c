@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/cli/nearest.h"
+#include "trainer/config/nearest.h"
 
 int key_find(const char *name, size_t length) {
     for (int i = 0; i < config_key_count; i++)

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "trainer/cli/nearest.h"
 #include "trainer/cli/options.h"
+#include "trainer/config/nearest.h"
 
 typedef struct Parsed {
     OptionList sets, positional;

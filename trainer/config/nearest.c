@@ -1,4 +1,4 @@
-#include "trainer/cli/nearest.h"
+#include "trainer/config/nearest.h"
 
 #include <ctype.h>
 #include <stddef.h>
