@@ -116,15 +116,19 @@ Status bench_step(BenchContext *b, Error *err) {
     ModelShape shape = {.width = (int)o->width, .classes = 200, .projection = (int)o->dim, .size = (int)o->size};
     snprintf(shape.encoder, sizeof shape.encoder, "%.15s", o->model);
     Model model = {0};
+    Optimiser optimiser = {0};
     Step step = {0};
     Status status = model_init(&model, &b->runtime.device, &b->runtime.comm, &shape, b->runtime.dtype, 1, err);
     if (status == STATUS_OK)
-        status = step_init(&step, &b->config, &model, o->batch, mean, std, err);
+        status = optimiser_init(&optimiser, &b->config, &model, err);
+    if (status == STATUS_OK)
+        status = step_init(&step, &b->config, &model, &optimiser, o->batch, mean, std, err);
     if (status == STATUS_OK)
         status = fill_views(b, &step, err);
     if (status == STATUS_OK)
         status = time_steps(b, &step, err);
     step_free(&step);
+    optimiser_free(&optimiser);
     model_free(&model);
     return comm_agree(&b->runtime.comm, status, err);
 }

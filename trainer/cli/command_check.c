@@ -7,7 +7,7 @@
 #include "io/dataset/dataset.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/options.h"
-#include "trainer/run/schedule.h"
+#include "trainer/optim/schedule.h"
 #include "trainer/run/trainer.h"
 
 /* The run folder must be creatable; nothing is created. */

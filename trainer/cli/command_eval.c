@@ -71,7 +71,7 @@ static Status load_model(EvalRun *e, Error *err) {
         status = identity_classes(e->path, &file, &e->dataset, err);
     if (status == STATUS_OK) {
         e->model.bn_eps = (float)e->config.bn.eps;
-        status = state_restore(&e->model, &file, 0, err);
+        status = state_restore(&e->model, NULL, &file, err);
     }
     if (status == STATUS_OK)
         status = checkpoint_digest(&file, e->digest, err);

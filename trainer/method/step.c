@@ -130,9 +130,10 @@ static Status init_parts(Step *s, int64_t batch, const float mean[3], const floa
     return allocate(s, err);
 }
 
-Status step_init(Step *step, const Config *config, Model *model, int64_t batch, const float mean[3], const float std[3],
-                 Error *err) {
-    *step = (Step){.config = config, .model = model, .comm = model->comm, .device = model->device};
+Status step_init(Step *step, const Config *config, Model *model, const Optimiser *optimiser, int64_t batch,
+                 const float mean[3], const float std[3], Error *err) {
+    *step =
+        (Step){.config = config, .model = model, .optimiser = optimiser, .comm = model->comm, .device = model->device};
     Status status = init_parts(step, batch, mean, std, err);
     if (status != STATUS_OK) {
         step_free(step);
@@ -311,22 +312,13 @@ static void contrastive_half(Step *s, const ContrastRows *rows, int groups, int6
     buckets_ready(s->buckets, s->model->head_first);
 }
 
-static void sgd_range(Step *s, double lr, int64_t begin, int64_t end) {
-    Model *m = s->model;
-    SgdStep sgd = {.lr = (float)lr,
-                   .momentum = (float)s->config->optim.momentum,
-                   .weight_decay = (float)s->config->optim.weight_decay};
-    char *low = m->dtype == DTYPE_F32 ? NULL : (char *)m->low + (size_t)begin * dtype_size(m->dtype);
-    s->device->ops->sgd(s->device, end - begin, &sgd, m->gradient + begin, m->velocity + begin, m->master + begin, low);
-}
-
 void step_update(Step *s, double lr) {
     const Model *m = s->model;
     if (s->config->method == METHOD_CE) {
-        sgd_range(s, lr, 0, m->head_first);
-        sgd_range(s, lr, m->classifier_first, m->total);
+        optimiser_update(s->optimiser, lr, 0, m->head_first);
+        optimiser_update(s->optimiser, lr, m->classifier_first, m->total);
     } else {
-        sgd_range(s, lr, 0, classifier_is_joint(s) ? m->total : m->classifier_first);
+        optimiser_update(s->optimiser, lr, 0, classifier_is_joint(s) ? m->total : m->classifier_first);
     }
 }
 
@@ -485,7 +477,7 @@ void step_classifier(Step *s, const StepInput *input, StepReport *report) {
                            .classifier_loss = got.classifier_loss,
                            .finite = isfinite(got.classifier_loss) && got.nonfinite == 0};
     if (report->finite)
-        sgd_range(s, input->lr, m->classifier_first, m->total);
+        optimiser_update(s->optimiser, input->lr, m->classifier_first, m->total);
     ends(s, PHASE_OPTIMISE);
     charge(s, report, phases, sizeof phases / sizeof *phases);
 }

@@ -11,6 +11,7 @@
 
 #include "trainer/method/contrastive.h"
 #include "trainer/method/explain.h"
+#include "trainer/optim/optimiser.h"
 
 typedef enum Phase {
     PHASE_DATA,     /* waiting for the loader, copies in */
@@ -49,8 +50,9 @@ typedef struct StepScalars {
 } StepScalars;
 
 typedef struct Step {
-    const Config *config; /* borrowed */
-    Model *model;         /* borrowed */
+    const Config *config;       /* borrowed */
+    Model *model;               /* borrowed */
+    const Optimiser *optimiser; /* borrowed; of this model */
     Comm *comm;
     Device *device;
     Heads heads;
@@ -74,8 +76,8 @@ typedef struct Step {
 } Step;
 
 /* `batch` is the largest global batch. mean/std of the normalisation (for black fill). */
-Status step_init(Step *step, const Config *config, Model *model, int64_t batch, const float mean[3], const float std[3],
-                 Error *err);
+Status step_init(Step *step, const Config *config, Model *model, const Optimiser *optimiser, int64_t batch,
+                 const float mean[3], const float std[3], Error *err);
 void step_free(Step *step);
 
 /* Bytes of device memory the step takes beside the model: what `excon check` prints. */
@@ -86,11 +88,11 @@ size_t step_bytes(const Step *step);
  * gradient stays in the arena either way. */
 void step_run(Step *step, const StepInput *input, int update, StepReport *report);
 
-/* The optimiser half of step_run alone: SGD over what the method trains. */
+/* The optimiser half of step_run alone: over what the method trains. */
 void step_update(Step *step, double lr);
 
-/* One step of the classifier on frozen features of step->random (alternate schedule): running statistics, its own SGD.
- * walk_prepare_running(model, 1) must have been called since the encoder last changed. */
+/* One step of the classifier on frozen features of step->random (alternate schedule): running statistics, its own
+ * update. walk_prepare_running(model, 1) must have been called since the encoder last changed. */
 void step_classifier(Step *step, const StepInput *input, StepReport *report);
 
 #endif

@@ -93,7 +93,6 @@ Status model_init(Model *model, Device *device, Comm *comm, const ModelShape *sh
     } arenas[] = {
         {(void **)&model->master, sizeof(float) * (size_t)model->total},
         {(void **)&model->gradient, sizeof(float) * (size_t)model->total},
-        {(void **)&model->velocity, sizeof(float) * (size_t)model->total},
         {(void **)&model->running, sizeof(float) * (size_t)model->running_total},
         {(void **)&model->stats, sizeof(float) * (size_t)model->stats_total},
         {(void **)&model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * max_channels)},
@@ -126,8 +125,6 @@ void model_free(Model *model) {
         ops->release(device, model->master, sizeof(float) * (size_t)model->total);
     if (model->gradient)
         ops->release(device, model->gradient, sizeof(float) * (size_t)model->total);
-    if (model->velocity)
-        ops->release(device, model->velocity, sizeof(float) * (size_t)model->total);
     if (model->running)
         ops->release(device, model->running, sizeof(float) * (size_t)model->running_total);
     if (model->stats)

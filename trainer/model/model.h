@@ -1,7 +1,7 @@
 /* The network: ResNet with the CIFAR stem (3x3, stride 1, no max-pool), projection head and classifier.
  *
  * One list of layers (convolutions and norms in forward order) is all that forward, backward and partial backward walk.
- * Parameters live in one flat f32 arena in that order (encoder | head | classifier) with gradient, velocity and, for
+ * Parameters live in one flat f32 arena in that order (encoder | head | classifier) with gradient and, for
  * bf16, low-precision arenas of the same layout; a table of named spans ties offsets to the published PyTorch names.
  * Convolution weights are KRRC inside and OIHW in checkpoints. Padding between spans stays zero.
  *
@@ -90,12 +90,12 @@ typedef struct Model {
     int head_span, classifier_span;       /* indexes into params of head.0.weight and classifier.fc.weight */
     int64_t running_total, stats_total, sums_total, folded_total;
 
-    float *master, *gradient, *velocity; /* [total] */
-    void *low;                           /* [total] bf16, or master itself for f32 */
-    float *running;                      /* [running_total] */
-    float *stats;                        /* [stats_total] */
-    double *sums;                        /* [sums_total] */
-    void *folded;                        /* [folded_total] of dtype: conv weights times scale, for folded passes */
+    float *master, *gradient; /* [total] */
+    void *low;                /* [total] bf16, or master itself for f32 */
+    float *running;           /* [running_total] */
+    float *stats;             /* [stats_total] */
+    double *sums;             /* [sums_total] */
+    void *folded;             /* [folded_total] of dtype: conv weights times scale, for folded passes */
 } Model;
 
 /* Builds the layer list and the arenas; parameters get the published initialisation drawn from `seed`.
@@ -107,7 +107,8 @@ void model_free(Model *model);
 /* Refreshes low-precision weights from the master arena (after loading parameters). */
 void model_sync_low(Model *model);
 
-/* Host copies of a span in PyTorch layout, [span.count] floats. `arena` is one of master, gradient, velocity. */
+/* Host copies of a span in PyTorch layout, [span.count] floats. `arena` has the layout of the parameters: master,
+ * gradient, an optimiser's slot. */
 void model_read_span(const Model *model, const float *arena, const Span *span, float *host);
 void model_write_span(Model *model, float *arena, const Span *span, const float *host);
 

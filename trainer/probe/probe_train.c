@@ -225,7 +225,7 @@ Status probe_step(ProbeSession *p, Error *err) {
     RETURN_IF(probe_model(p, size, p->config->data.classes > 0 ? (int)p->config->data.classes : 200, err));
     RETURN_IF(probe_labels(p, "labels", p->model.shape.classes, &labels, err));
     Status status;
-    GOTO_IF(step_init(&step, p->config, &p->model, p->total, p->mean, p->std, err), done);
+    GOTO_IF(step_init(&step, p->config, &p->model, &p->optimiser, p->total, p->mean, p->std, err), done);
     GOTO_IF(fill_view(p, "random", step.random, err), done);
     if (method != METHOD_CE)
         GOTO_IF(fill_view(p, "backup", step.backup, err), done);

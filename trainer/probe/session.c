@@ -84,6 +84,7 @@ static Status finish_output(ProbeSession *p, Status status, Error *err) {
 }
 
 Status probe_close(ProbeSession *p, Status status, Error *err) {
+    optimiser_free(&p->optimiser);
     model_free(&p->model);
     array_file_close(p->in);
     status = finish_output(p, status, err);
@@ -122,7 +123,7 @@ static Status init_model(ProbeSession *p, const ModelShape *shape, Error *err) {
     p->model.bn_global = c->bn.scope == BN_GLOBAL;
     p->model.bn_eps = (float)c->bn.eps;
     p->model.bn_momentum = (float)c->bn.momentum;
-    return STATUS_OK;
+    return optimiser_init(&p->optimiser, c, &p->model, err);
 }
 
 static Status model_from_checkpoint(ProbeSession *p, Error *err) {
@@ -134,7 +135,7 @@ static Status model_from_checkpoint(ProbeSession *p, Error *err) {
     memcpy(p->std, file.meta.std, sizeof p->std);
     Status status = init_model(p, &shape, err);
     if (status == STATUS_OK)
-        status = state_restore(&p->model, &file, 1, err);
+        status = state_restore(&p->model, &p->optimiser, &file, err);
     checkpoint_free(&file);
     return status;
 }

@@ -5,7 +5,7 @@
 
 #include "io/arrays/arrays.h"
 #include "trainer/config/config.h"
-#include "trainer/model/model.h"
+#include "trainer/optim/optimiser.h"
 #include "trainer/run/runtime.h"
 
 typedef struct ProbeOptions {
@@ -22,6 +22,7 @@ typedef struct ProbeSession {
     Runtime runtime;
     ArrayFile *in, *out; /* out: rank 0 only */
     Model model;
+    Optimiser optimiser;
     float mean[3], std[3];      /* the checkpoint's, else /mean and /std of IN, else 0 and 1 */
     int64_t total, first, rows; /* samples: all, of lower ranks, own */
     int64_t *counts;            /* [size] samples of every rank */

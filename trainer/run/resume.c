@@ -41,7 +41,9 @@ static void share(Trainer *t) {
     Model *m = &t->model;
     const Collectives *collectives = t->runtime.comm.collectives;
     collectives->broadcast(&t->runtime.comm, m->master, sizeof(float) * (size_t)m->total, 0);
-    collectives->broadcast(&t->runtime.comm, m->velocity, sizeof(float) * (size_t)m->total, 0);
+    for (int s = 0; s < OPTIMISER_SLOTS; s++)
+        if (t->optimiser.slots[s])
+            collectives->broadcast(&t->runtime.comm, t->optimiser.slots[s], sizeof(float) * (size_t)m->total, 0);
     collectives->broadcast(&t->runtime.comm, m->running, sizeof(float) * (size_t)m->running_total, 0);
     model_sync_low(m);
 }
@@ -54,7 +56,7 @@ static Status load(Trainer *t, int *found, Error *err) {
     RETURN_IF(checkpoint_load_newest(dir, &file, found, &reader, err));
     if (!*found)
         return none_found(t, err);
-    Status status = state_restore(&t->model, &file, 1, err);
+    Status status = state_restore(&t->model, &t->optimiser, &file, err);
     if (status == STATUS_OK) {
         const CheckpointMeta fresh = t->at;
         t->at = file.meta;
@@ -108,7 +110,7 @@ static Status save(Trainer *t, int is_best, Error *err) {
     char dir[1200];
     CheckpointFile file = {.meta = t->at, .class_names = t->dataset.class_names};
     folder(t, dir, sizeof dir);
-    RETURN_IF(state_capture(&t->model, &file.tensors, &file.count, err));
+    RETURN_IF(state_capture(&t->model, &t->optimiser, &file.tensors, &file.count, err));
     Status status = checkpoint_save(dir, &file, (int)t->config.checkpoint.keep, is_best, t->resumed_from, err);
     state_free(file.tensors, file.count);
     return status;

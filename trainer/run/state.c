@@ -16,8 +16,9 @@ static Status capture(const Model *model, const float *arena, const char *folder
     return STATUS_OK;
 }
 
-Status state_capture(const Model *model, CheckpointTensor **tensors, int *count, Error *err) {
-    const int total = 2 * model->param_count + model->buffer_count_named;
+Status state_capture(const Model *model, const Optimiser *optimiser, CheckpointTensor **tensors, int *count,
+                     Error *err) {
+    const int total = (1 + OPTIMISER_SLOTS) * model->param_count + model->buffer_count_named;
     CheckpointTensor *list = calloc((size_t)total, sizeof *list);
     if (!list)
         return error_set(err, STATUS_SYSTEM, "out of memory for a checkpoint of %d tensors", total);
@@ -27,8 +28,9 @@ Status state_capture(const Model *model, CheckpointTensor **tensors, int *count,
         status = capture(model, model->master, "model", &model->params[i], &list[n++], err);
     for (int i = 0; i < model->buffer_count_named && status == STATUS_OK; i++)
         status = capture(model, model->running, "model", &model->buffers[i], &list[n++], err);
-    for (int i = 0; i < model->param_count && status == STATUS_OK; i++)
-        status = capture(model, model->velocity, "momentum", &model->params[i], &list[n++], err);
+    for (int s = 0; s < OPTIMISER_SLOTS && optimiser->slots[s]; s++)
+        for (int i = 0; i < model->param_count && status == STATUS_OK; i++)
+            status = capture(model, optimiser->slots[s], optimiser->kind->slots[s], &model->params[i], &list[n++], err);
     if (status != STATUS_OK) {
         state_free(list, n);
         return status;
@@ -59,13 +61,14 @@ static Status restore(Model *model, float *arena, const char *folder, const Span
     return STATUS_OK;
 }
 
-Status state_restore(Model *model, const CheckpointFile *file, int momentum, Error *err) {
+Status state_restore(Model *model, const Optimiser *optimiser, const CheckpointFile *file, Error *err) {
     for (int i = 0; i < model->param_count; i++)
         RETURN_IF(restore(model, model->master, "model", &model->params[i], file, err));
     for (int i = 0; i < model->buffer_count_named; i++)
         RETURN_IF(restore(model, model->running, "model", &model->buffers[i], file, err));
-    for (int i = 0; momentum && i < model->param_count; i++)
-        RETURN_IF(restore(model, model->velocity, "momentum", &model->params[i], file, err));
+    for (int s = 0; optimiser && s < OPTIMISER_SLOTS && optimiser->slots[s]; s++)
+        for (int i = 0; i < model->param_count; i++)
+            RETURN_IF(restore(model, optimiser->slots[s], optimiser->kind->slots[s], &model->params[i], file, err));
     model_sync_low(model);
     return STATUS_OK;
 }

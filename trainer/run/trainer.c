@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "comm/watchdog.h"
-#include "trainer/run/schedule.h"
+#include "trainer/optim/schedule.h"
 #include "trainer/run/signals.h"
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -87,7 +87,8 @@ static Status open_model(Trainer *t, Error *err) {
     t->model.bn_eps = (float)c->bn.eps;
     t->model.bn_momentum = (float)c->bn.momentum;
     const float *mean = t->dataset.mean, *std = t->dataset.std;
-    RETURN_IF(step_init(&t->step, c, &t->model, trainer_batch(t), mean, std, err));
+    RETURN_IF(optimiser_init(&t->optimiser, c, &t->model, err));
+    RETURN_IF(step_init(&t->step, c, &t->model, &t->optimiser, trainer_batch(t), mean, std, err));
     RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, t->select_count, mean, std, err));
     if (t->runtime.comm.rank != 0)
         return STATUS_OK;
@@ -211,6 +212,7 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     feed_free(&t->feed);
     resident_free(&t->resident);
     step_free(&t->step);
+    optimiser_free(&t->optimiser);
     model_free(&t->model);
     dataset_close(&t->dataset);
     free(t->train_ids);

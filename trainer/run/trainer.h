@@ -25,6 +25,7 @@ typedef struct Trainer {
     int64_t train_count, select_count;
     Split select_split;
     Model model;
+    Optimiser optimiser;
     Step step;
     Feed feed;
     Evaluator evaluator;

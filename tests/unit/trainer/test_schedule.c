@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "trainer/run/schedule.h"
+#include "trainer/optim/schedule.h"
 
 /* Double arithmetic on both sides: only the order of operations differs. */
 static void near(double got, double want) {

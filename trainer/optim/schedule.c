@@ -1,4 +1,4 @@
-#include "trainer/run/schedule.h"
+#include "trainer/optim/schedule.h"
 
 #include <math.h>
 
