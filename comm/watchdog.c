@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "comm/internal.h"
+#include "kernels/base/clock.h"
 
 #define TICK 0.25 /* between the judge's looks */
 #define LATE 1.0  /* a look this late means the process was suspended */
@@ -53,12 +54,6 @@ typedef struct WatchdogThreads {
     char report[4096]; /* for the heart to write to the log; empty: none */
 } WatchdogThreads;
 
-static double monotonic(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static double awake(const WatchdogThreads *w) {
     return 1e-3 * (double)atomic_load(&w->awake_ms);
 }
@@ -74,7 +69,7 @@ static double stall(const WatchdogThreads *w) {
 
 /* Waits until `seconds` are over or somebody wakes all threads; call with the mutex held. */
 static void rest(WatchdogThreads *w, double seconds) {
-    const double until = monotonic() + seconds;
+    const double until = clock_seconds() + seconds;
     const struct timespec end = {.tv_sec = (time_t)until, .tv_nsec = (long)(1e9 * (until - (double)(time_t)until))};
     pthread_cond_timedwait(&w->wake, &w->mutex, &end);
 }
@@ -315,9 +310,9 @@ static void __attribute__((noreturn)) raise_alarm(WatchdogThreads *w) {
     pthread_mutex_unlock(&w->mutex);
     const ssize_t written = write(STDERR_FILENO, w->report, strlen(w->report));
     (void)written;
-    const double until = monotonic() + WATCHDOG_LINGER;
+    const double until = clock_seconds() + WATCHDOG_LINGER;
     pthread_mutex_lock(&w->mutex);
-    while (monotonic() < until && !(w->logged && others_alarmed(w, 1)))
+    while (clock_seconds() < until && !(w->logged && others_alarmed(w, 1)))
         rest(w, TICK / 5);
     _exit(STATUS_HANG);
 }
@@ -325,7 +320,7 @@ static void __attribute__((noreturn)) raise_alarm(WatchdogThreads *w) {
 static void *judge_main(void *argument) {
     WatchdogThreads *w = argument;
     int64_t progress = atomic_load(&w->marks->progress);
-    double looked = monotonic(), now = 0, moved = 0;
+    double looked = clock_seconds(), now = 0, moved = 0;
     int join = 0;
     for (;;) {
         pthread_mutex_lock(&w->mutex);
@@ -336,7 +331,7 @@ static void *judge_main(void *argument) {
         pthread_mutex_unlock(&w->mutex);
         if (stop)
             return NULL;
-        const double elapsed = monotonic() - looked;
+        const double elapsed = clock_seconds() - looked;
         looked += elapsed;
         now += elapsed > LATE ? TICK : elapsed;
         const int64_t seen = atomic_load_explicit(&w->marks->progress, memory_order_acquire);

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "io/dataset/index.h"
 #include "io/dataset/shard.h"
 #include "io/files/files.h"
 #include "io/loader/order.h"
+#include "kernels/base/clock.h"
 #include "kernels/base/processors.h"
 
 enum { DEFAULT_SHARD_ROWS = 8192, DEFAULT_CHUNK_ROWS = 64, SHARD_BYTES = 128 << 20, PARTIAL_LIMIT = 4 << 20 };
@@ -32,14 +32,8 @@ typedef struct Job {
     char (*digests)[HASH_BYTES]; /* of the pictures of the shard in hand, when the source has digests */
 } Job;
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void report(Job *job, const char *stage, int64_t done, int always) {
-    double seconds = now() - job->start;
+    double seconds = clock_seconds() - job->start;
     if (!job->options->progress || (!always && seconds - job->reported < 0.2))
         return;
     job->reported = seconds;
@@ -386,7 +380,7 @@ static Status make_dataset(Job *job, Error *err) {
 
 Status import_run(const ImportSource *source, const char *dst, const ImportOptions *options, Error *err) {
     static const ImportOptions defaults = {0};
-    Job job = {.source = source, .options = options ? options : &defaults, .start = now()};
+    Job job = {.source = source, .options = options ? options : &defaults, .start = clock_seconds()};
     char lock_path[1100] = "", why[THREADS_WHY_BYTES];
     int complete = 0, lock = -1;
     job.threads = job.options->threads > 0 ? job.options->threads : processors_threads_alone(why);

@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "io/loader/row_store.h"
+#include "kernels/base/clock.h"
 #include "kernels/ops.h"
 
 typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
@@ -47,12 +47,6 @@ struct Loader {
     int64_t first_batch, next; /* where the epoch starts; the batch loader_next() gives next */
     double waited;
 };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* ---- the thread ---- */
 
@@ -325,10 +319,10 @@ static Slot *wait_for_next(Loader *loader) {
     Slot *slot = find_next(loader, &held);
     if (slot || held == loader->slot_count)
         return slot;
-    const double start = now();
+    const double start = clock_seconds();
     while (!(slot = find_next(loader, &held)))
         pthread_cond_wait(&loader->ready, &loader->lock);
-    loader->waited += now() - start;
+    loader->waited += clock_seconds() - start;
     return slot;
 }
 

@@ -34,7 +34,6 @@ Status bench_loss(BenchContext *b, Error *err);
 Status bench_loader(BenchContext *b, Error *err);
 Status bench_ops(BenchContext *b, Error *err);
 
-double bench_now(void);
 double bench_median(double *seconds, int64_t n);
 /* Largest resident size of this process so far, and its resident size now, in megabytes (1e6). */
 double bench_peak_mb(void);

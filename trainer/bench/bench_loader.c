@@ -7,6 +7,7 @@
 #include "io/import/import.h"
 #include "io/loader/loader.h"
 #include "io/loader/resident.h"
+#include "kernels/base/clock.h"
 #include "trainer/bench/bench.h"
 #include "trainer/run/feed.h"
 
@@ -87,14 +88,14 @@ static Status read_epochs(BenchContext *b, const Dataset *dataset, LoaderMode mo
     if (status == STATUS_OK && !seconds)
         status = error_set(err, STATUS_SYSTEM, "out of memory");
     for (int64_t epoch = 0; status == STATUS_OK && epoch < o->steps; epoch++) {
-        double begin = bench_now();
+        double begin = clock_seconds();
         int done = 0;
         images = 0;
         status = loader_start_epoch(source.loader, (uint32_t)epoch + 1, 0, err);
         while (status == STATUS_OK && !done)
             status = take(&source, &images, &done, err);
         b->runtime.device.ops->sync(&b->runtime.device);
-        seconds[epoch] = bench_now() - begin;
+        seconds[epoch] = clock_seconds() - begin;
     }
     if (status == STATUS_OK)
         *images_per_s = (double)images / bench_median(seconds, o->steps);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/loader/order.h"
+#include "kernels/base/clock.h"
 #include "trainer/bench/bench.h"
 #include "trainer/method/step.h"
 
@@ -76,14 +77,14 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
         comm_barrier(comm);
         if (marked)
             marks.begin();
-        double begin = bench_now();
+        double begin = clock_seconds();
         step_run(step, &input, 1, &report);
         step->device->ops->sync(step->device);
         if (marked)
             marks.end();
         if (i < 0)
             continue;
-        seconds[i] = bench_now() - begin;
+        seconds[i] = clock_seconds() - begin;
         accepted += report.accepted;
         for (int p = 0; p < PHASE_COUNT; p++)
             phases[p] += report.seconds[p] / (double)o->steps;

@@ -3,11 +3,11 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "comm/comm.h"
 #include "io/dataset/dataset.h"
 #include "io/import/import.h"
+#include "kernels/base/clock.h"
 #include "kernels/base/processors.h"
 #include "trainer/cli/commands.h"
 #include "trainer/cli/options.h"
@@ -26,12 +26,6 @@ typedef struct Progress {
     int terminal;
     double printed; /* seconds at the last line */
 } Progress;
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static void show_progress(void *ctx, const char *stage, int64_t done, int64_t total, double seconds) {
     Progress *progress = ctx;
@@ -112,12 +106,12 @@ static Status import_here(const Request *request, Error *err) {
                                   .progress = show_progress,
                                   .progress_ctx = &progress,
                                   .made = &made};
-    const double start = now();
+    const double start = clock_seconds();
     Status status = run_import(request, &import, err);
     if (progress.terminal)
         terminal_clear(stderr);
     RETURN_IF(status);
-    return print_result(request->dst, made, now() - start, err);
+    return print_result(request->dst, made, clock_seconds() - start, err);
 }
 
 /* Of several processes that mpirun started, rank 0 imports, with all processors that they have together; the others

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "comm/watchdog.h"
+#include "kernels/base/clock.h"
 #include "trainer/run/trainer.h"
 
 static int64_t images_bytes(const Trainer *t) {
@@ -58,7 +59,7 @@ static void show_loading(void *ctx, int64_t images, int64_t n) {
 /* Device memory that is wanted by default, and not there, is no reason to stop. */
 static Status open_resident(Trainer *t, Error *err) {
     const int told = t->config.data.loader == LOADER_KIND_DEVICE;
-    const double begin = trainer_now();
+    const double begin = clock_seconds();
     if (!told && (t->config.data.loader != LOADER_KIND_AUTO || !fits_device(t)))
         return STATUS_OK;
     Error why = {0};
@@ -73,7 +74,7 @@ static Status open_resident(Trainer *t, Error *err) {
     }
     Loading loading = {.trainer = t};
     RETURN_IF(resident_fill(&t->resident, show_loading, &loading, err));
-    t->resident_seconds = trainer_now() - begin;
+    t->resident_seconds = clock_seconds() - begin;
     return STATUS_OK;
 }
 

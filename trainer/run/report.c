@@ -8,15 +8,10 @@
 #include <unistd.h>
 
 #include "io/files/files.h"
+#include "kernels/base/clock.h"
 #include "trainer/run/signals.h"
 #include "trainer/run/terminal.h"
 #include "trainer/run/trainer.h"
-
-double trainer_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Lines said before there is a log, kept until there is one. */
 static void keep_early(Trainer *t, const char *stamp, const char *format, va_list args) {
@@ -101,7 +96,7 @@ static const char *selection_name(const Trainer *t) {
 
 static double seconds_left(const Trainer *t) {
     const int64_t done = t->at.step - t->steps_at_start;
-    return done > 0 ? (trainer_now() - t->started) / (double)done * (double)(total_steps(t) - t->at.step) : 0.0;
+    return done > 0 ? (clock_seconds() - t->started) / (double)done * (double)(total_steps(t) - t->at.step) : 0.0;
 }
 
 /* "3.2 img/s", "317 img/s" */
@@ -345,7 +340,7 @@ void trainer_report_end(const Trainer *t) {
     char took[32], best[80], from[48] = "";
     if (t->runtime.comm.rank != 0)
         return;
-    text_duration(trainer_now() - t->started, took, sizeof took);
+    text_duration(clock_seconds() - t->started, took, sizeof took);
     if (t->steps_at_start > 0)
         snprintf(from, sizeof from, " (resumed at step %lld)", (long long)t->steps_at_start);
     if (t->at.finished)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "comm/watchdog.h"
+#include "kernels/base/clock.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run/signals.h"
 
@@ -172,7 +173,7 @@ Status trainer_open(Trainer *t, const Config *config, int bar, int trial, Error 
         config_idle(&t->config, say_setting, t);
     warn_of_rate(t);
     trainer_report_status(t, "training");
-    t->started = trainer_now();
+    t->started = clock_seconds();
     t->steps_at_start = t->at.step;
     return STATUS_OK;
 }
@@ -346,13 +347,13 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
             return saved_for_signal(t, signal, err);
         Batch batch;
         int done = 0;
-        double mark = trainer_now();
+        double mark = clock_seconds();
         RETURN_IF(next_batch(t, &batch, &done, err));
         if (done) {
             *ended = 1;
             return STATUS_OK;
         }
-        double waited = trainer_now() - mark;
+        double waited = clock_seconds() - mark;
         StepReport report;
         t->last_lr = schedule_lr(&t->config, t->at.epoch, t->at.cursor, t->batches);
         train_batch(t, &batch, waited, &report);

@@ -120,6 +120,4 @@ void trainer_report_status(Trainer *t, const char *state);
 /* The last line of a run that came to its end. */
 void trainer_report_end(const Trainer *t);
 
-double trainer_now(void);
-
 #endif

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "kernels/base/clock.h"
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 
@@ -131,9 +131,7 @@ void upload_finish_cpu(Device *device, int slot) {
 }
 
 void stamp_cpu(Device *device, int slot) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    cpu_of(device)->stamps[slot] = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    cpu_of(device)->stamps[slot] = clock_seconds();
 }
 
 double stamp_seconds_cpu(Device *device, int from, int to) {
