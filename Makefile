@@ -256,6 +256,9 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	$(if $(Q),@echo '  CC   $<')
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+# Corrupted images have the same bytes on every machine (corruptions.h): no product may be fused with a sum.
+$(BUILD)/obj/trainer/evaluate/corruptions/%.o: private CFLAGS += -ffp-contract=off
+
 # The files of one level become one object with one global name, their operator table.
 define level_rules
 $(BUILD)/levels/$(1)/%.o: %.c $(BUILD)/flags

@@ -2,6 +2,7 @@
 #include "io/images/encode.h"
 
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,8 +22,8 @@ static void on_fatal(j_common_ptr info) {
     longjmp(work->back, 1);
 }
 
-static int encode(Work *work, struct jpeg_compress_struct *info, const uint8_t *rgb, int height, int width,
-                  int quality) {
+static int encode(Work *work, struct jpeg_compress_struct *info, const uint8_t *rgb, int height, int width, int quality,
+                  bool half_colour) {
     if (setjmp(work->back))
         return -1;
     jpeg_create_compress(info);
@@ -33,7 +34,8 @@ static int encode(Work *work, struct jpeg_compress_struct *info, const uint8_t *
     info->in_color_space = JCS_RGB;
     jpeg_set_defaults(info);
     jpeg_set_quality(info, quality, TRUE);
-    for (int c = 0; c < info->num_components; c++)
+    info->comp_info[0].h_samp_factor = info->comp_info[0].v_samp_factor = half_colour ? 2 : 1;
+    for (int c = 1; c < info->num_components; c++)
         info->comp_info[c].h_samp_factor = info->comp_info[c].v_samp_factor = 1;
     jpeg_start_compress(info, TRUE);
     while (info->next_scanline < info->image_height) {
@@ -45,12 +47,12 @@ static int encode(Work *work, struct jpeg_compress_struct *info, const uint8_t *
     return 0;
 }
 
-Status image_encode_jpeg(const uint8_t *rgb, int height, int width, int quality, uint8_t **out, size_t *size,
-                         Error *err) {
+static Status encode_jpeg(const uint8_t *rgb, int height, int width, int quality, bool half_colour, uint8_t **out,
+                          size_t *size, Error *err) {
     Work work = {.out = NULL};
     struct jpeg_compress_struct info = {.err = jpeg_std_error(&work.errors)};
     work.errors.error_exit = on_fatal;
-    const int failed = encode(&work, &info, rgb, height, width, quality);
+    const int failed = encode(&work, &info, rgb, height, width, quality, half_colour);
     jpeg_destroy_compress(&info);
     *out = NULL;
     *size = 0;
@@ -61,4 +63,14 @@ Status image_encode_jpeg(const uint8_t *rgb, int height, int width, int quality,
     *out = work.out;
     *size = work.size;
     return STATUS_OK;
+}
+
+Status image_encode_jpeg(const uint8_t *rgb, int height, int width, int quality, uint8_t **out, size_t *size,
+                         Error *err) {
+    return encode_jpeg(rgb, height, width, quality, false, out, size, err);
+}
+
+Status image_encode_jpeg_half_colour(const uint8_t *rgb, int height, int width, int quality, uint8_t **out,
+                                     size_t *size, Error *err) {
+    return encode_jpeg(rgb, height, width, quality, true, out, size, err);
 }

@@ -12,4 +12,8 @@
 Status image_encode_jpeg(const uint8_t *rgb, int height, int width, int quality, uint8_t **out, size_t *size,
                          Error *err);
 
+/* The same with colour at half the resolution in both directions (4:2:0), as encoders do unless told otherwise. */
+Status image_encode_jpeg_half_colour(const uint8_t *rgb, int height, int width, int quality, uint8_t **out,
+                                     size_t *size, Error *err);
+
 #endif

@@ -51,7 +51,8 @@ typedef enum PhiloxStream {
     PHILOX_SPLIT = 3,     /* validation hold-out */
     PHILOX_INIT = 4,      /* parameter initialisation */
     PHILOX_SYNTHETIC = 5, /* procedural dataset */
-    PHILOX_IMPORT = 6     /* storage order of imported samples */
+    PHILOX_IMPORT = 6,    /* storage order of imported samples */
+    PHILOX_CORRUPTION = 7 /* evaluation: (sample id, corruption, severity) */
 } PhiloxStream;
 
 /* Sequential reader over one counter block; at most 2^32 blocks of four words. */
