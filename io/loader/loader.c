@@ -11,6 +11,7 @@
 
 #include "io/loader/row_store.h"
 #include "kernels/base/clock.h"
+#include "kernels/base/share.h"
 #include "kernels/ops.h"
 
 typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
@@ -97,10 +98,11 @@ static int fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t genera
     const int64_t first = number * config->batch, left = config->layout.n - first;
     const int64_t global = left < config->batch ? left : config->batch;
     int64_t own_first, own_rows;
-    order_share(global, config->rank, config->size, &own_first, &own_rows);
+    share_of(global, config->rank, config->size, &own_first, &own_rows);
     slot->number = number;
     slot->status = STATUS_OK;
     slot->batch = (Batch){.rows = own_rows,
+                          .first = own_first,
                           .global_rows = global,
                           .global_first = first,
                           .images = slot->images,
@@ -225,7 +227,7 @@ static void give_back(const Loader *loader, const Part *part) {
 static Status allocate(Loader *loader, Error *err) {
     const LoaderConfig *config = &loader->config;
     int64_t first, rows;
-    order_share(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
+    share_of(config->batch < config->layout.n ? config->batch : config->layout.n, 0, config->size, &first, &rows);
     loader->max_rows = rows > 0 ? rows : 1;
     loader->slot_count = config->prefetch + 1;
     loader->order = malloc(((size_t)config->layout.n + 1) * sizeof *loader->order);

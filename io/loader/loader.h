@@ -36,6 +36,7 @@ typedef struct LoaderConfig {
 /* This rank's part of one global batch. Memory belongs to the loader until loader_release(). */
 typedef struct Batch {
     int64_t rows;          /* this rank's rows; may be 0 */
+    int64_t first;         /* where they stand in the global batch: rows of lower ranks */
     int64_t global_rows;   /* of all ranks; smaller than `batch` in the last one of an epoch */
     int64_t global_first;  /* position in the epoch's order of the global batch's first sample */
     const uint8_t *images; /* [rows,H,W,3]; NULL in ids mode */

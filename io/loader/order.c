@@ -61,12 +61,6 @@ Status order_fill(const OrderLayout *layout, uint64_t seed, uint32_t epoch, int 
     return STATUS_OK;
 }
 
-void order_share(int64_t total, int rank, int size, int64_t *first, int64_t *count) {
-    int64_t base = total / size, extra = total % size;
-    *count = base + (rank < extra);
-    *first = base * rank + (rank < extra ? rank : extra);
-}
-
 int64_t order_find(const int64_t *ids, int64_t n, int64_t id) {
     int64_t low = 0, high = n;
     while (low < high) {

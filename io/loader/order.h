@@ -30,7 +30,4 @@ int64_t order_find(const int64_t *ids, int64_t n, int64_t id);
 /* Fisher-Yates on items [n], n < 2^32, drawing from `reader`. */
 void order_shuffle(PhiloxReader *reader, int64_t *items, int64_t n);
 
-/* Rank's contiguous part of `total` items: sizes differ by at most one, larger parts first. */
-void order_share(int64_t total, int rank, int size, int64_t *first, int64_t *count);
-
 #endif

@@ -8,8 +8,9 @@
 #include "io/loader/loader.h"
 #include "io/loader/resident.h"
 #include "kernels/base/clock.h"
+#include "kernels/base/share.h"
 #include "trainer/bench/bench.h"
-#include "trainer/run/feed.h"
+#include "trainer/data/feed.h"
 
 /* What is timed: a loader, and the feed behind it or NULL. */
 typedef struct Source {
@@ -40,7 +41,7 @@ static Status source_open(BenchContext *b, Source *s, const Dataset *dataset, Lo
         RETURN_IF(resident_open(&s->resident, device, dataset, SPLIT_TRAIN, s->ids, s->n, err));
         RETURN_IF(resident_fill(&s->resident, NULL, NULL, err));
     }
-    order_share(b->options->batch, 0, comm->size, &first, &rows);
+    share_of(b->options->batch, 0, comm->size, &first, &rows);
     if (feeds)
         RETURN_IF(feed_init(&s->feed, device, mode == LOADER_IDS ? &s->resident : NULL, rows, dataset->height,
                             dataset->mean, dataset->std, err));

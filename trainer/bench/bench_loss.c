@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "io/loader/order.h"
 #include "kernels/base/clock.h"
+#include "kernels/base/share.h"
 #include "trainer/bench/bench.h"
 #include "trainer/method/contrastive.h"
 
@@ -67,8 +67,8 @@ Status bench_loss(BenchContext *b, Error *err) {
     if (!own_rows)
         return error_set(err, STATUS_SYSTEM, "out of memory");
     for (int r = 0; r < comm->size; r++)
-        order_share(o->rows, r, comm->size, &first, &own_rows[r]);
-    order_share(o->rows, comm->rank, comm->size, &first, &own);
+        share_of(o->rows, r, comm->size, &first, &own_rows[r]);
+    share_of(o->rows, comm->rank, comm->size, &first, &own);
     const size_t bytes = sizeof(float) * (size_t)((own + 1) * o->dim);
     void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL, *share = NULL;
     Contrastive c = {0};

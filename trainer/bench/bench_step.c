@@ -5,26 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/loader/order.h"
 #include "kernels/base/clock.h"
+#include "kernels/base/share.h"
 #include "trainer/bench/bench.h"
 #include "trainer/method/step.h"
 
-static Status fill_views(BenchContext *b, Step *step, Error *err) {
+static Status fill_views(BenchContext *b, int64_t rows, StepViews *views, Error *err) {
     Device *d = &b->runtime.device;
-    const int64_t n = step->max_samples * b->options->size * b->options->size * 3;
-    void *const views[] = {step->standard, step->random, step->backup};
+    const int64_t n = rows * b->options->size * b->options->size * 3;
+    void *const buffers[] = {views->standard, views->random, views->backup};
     void *staged = NULL;
     float *host = malloc(sizeof(float) * (size_t)n);
     if (!host)
         return error_set(err, STATUS_SYSTEM, "out of memory for %lld random pixels", (long long)n);
     Status status = d->ops->alloc(d, sizeof(float) * (size_t)n, &staged, err);
     for (uint64_t v = 0; v < 3 && status == STATUS_OK; v++) {
-        if (!views[v])
+        if (!buffers[v])
             continue;
         bench_fill(host, n, 100 * (uint64_t)b->runtime.comm.rank + v);
         d->ops->copy_in(d, staged, host, sizeof(float) * (size_t)n);
-        d->ops->cast(d, n, DTYPE_F32, staged, step->model->dtype, views[v]);
+        d->ops->cast(d, n, DTYPE_F32, staged, views->dtype, buffers[v]);
         d->ops->sync(d);
     }
     if (staged)
@@ -50,14 +50,14 @@ static Status find_marks(const Device *d, Marks *marks, Error *err) {
     return STATUS_OK;
 }
 
-static Status time_steps(BenchContext *b, Step *step, Error *err) {
+static Status time_steps(BenchContext *b, Step *step, const StepViews *views, Error *err) {
     const BenchOptions *o = b->options;
     Comm *comm = &b->runtime.comm;
     Marks marks = {NULL, NULL};
     int64_t first, rows;
     if (o->mark_last)
         RETURN_IF(find_marks(step->device, &marks, err));
-    order_share(o->batch, comm->rank, comm->size, &first, &rows);
+    share_of(o->batch, comm->rank, comm->size, &first, &rows);
     int32_t *labels = calloc((size_t)rows + 1, sizeof *labels);
     double *seconds = calloc((size_t)o->steps, sizeof *seconds);
     if (!labels || !seconds) {
@@ -78,7 +78,7 @@ static Status time_steps(BenchContext *b, Step *step, Error *err) {
         if (marked)
             marks.begin();
         double begin = clock_seconds();
-        step_run(step, &input, 1, &report);
+        step_run(step, &input, views, 1, &report);
         step->device->ops->sync(step->device);
         if (marked)
             marks.end();
@@ -119,15 +119,19 @@ Status bench_step(BenchContext *b, Error *err) {
     Model model = {0};
     Optimiser optimiser = {0};
     Step step = {0};
+    StepViews views = {0};
     Status status = model_init(&model, &b->runtime.device, &b->runtime.comm, &shape, b->runtime.dtype, 1, err);
     if (status == STATUS_OK)
         status = optimiser_init(&optimiser, &b->config, &model, err);
     if (status == STATUS_OK)
         status = step_init(&step, &b->config, &model, &optimiser, o->batch, mean, std, err);
     if (status == STATUS_OK)
-        status = fill_views(b, &step, err);
+        status = step_views_init(&views, &b->config, model.device, step.max_samples, shape.size, model.dtype, err);
     if (status == STATUS_OK)
-        status = time_steps(b, &step, err);
+        status = fill_views(b, step.max_samples, &views, err);
+    if (status == STATUS_OK)
+        status = time_steps(b, &step, &views, err);
+    step_views_free(&views);
     step_free(&step);
     optimiser_free(&optimiser);
     model_free(&model);

@@ -212,6 +212,10 @@ static Status resolve_paths(const Load *load) {
     return fill_placeholders(load);
 }
 
+int config_masks(const Config *c) {
+    return c->method == METHOD_EXCON || c->method == METHOD_EXCONB;
+}
+
 int config_reaches_rate(const Config *c) {
     const int64_t after = c->train.epochs - c->optim.warmup_epochs;
     return c->train.epochs == 0 || after >= (c->optim.schedule == LR_COSINE ? 1 : 0);
@@ -229,8 +233,7 @@ static Status check_warmup(const Load *load) {
 
 static Status check_combinations(const Load *load) {
     const Config *c = load->config;
-    int masks = c->method == METHOD_EXCON || c->method == METHOD_EXCONB;
-    if (c->background.mode != BACKGROUND_NONE && !masks)
+    if (c->background.mode != BACKGROUND_NONE && !config_masks(c))
         return contradict(load, "background.mode",
                           "method %s masks no images, so it has no background rows; use method exconb, or none here",
                           config_name("method", c->method));

@@ -130,6 +130,9 @@ Status config_load(Config *config, const char *path, char *const *sets, int set_
  * any method may have background rows. */
 Status config_load_loose(Config *config, const char *path, char *const *sets, int set_count, Error *err);
 
+/* 1 for the methods that explain and mask images: excon and exconb. */
+int config_masks(const Config *config);
+
 /* 0 when a warm-up of optim.warmup_epochs would take the whole run: it ends on the schedule's value at its last epoch,
  * so such a run never comes near optim.lr. */
 int config_reaches_rate(const Config *config);

@@ -5,10 +5,6 @@
 
 #include "trainer/config/keys.h"
 
-static int masks(const Config *c) {
-    return c->method == METHOD_EXCON || c->method == METHOD_EXCONB;
-}
-
 static int warms_up(const Config *c) {
     return c->optim.warmup == WARMUP_ON || (c->optim.warmup == WARMUP_AUTO && c->train.batch > 256);
 }
@@ -18,17 +14,17 @@ static int warms_up(const Config *c) {
 typedef const char *Why(const Config *c);
 
 static const char *why_explain(const Config *c) {
-    return masks(c) ? NULL : "the method masks no images";
+    return config_masks(c) ? NULL : "the method masks no images";
 }
 
 static const char *why_steps(const Config *c) {
-    return !masks(c)                                 ? why_explain(c)
+    return !config_masks(c)                          ? why_explain(c)
            : c->explain.method == EXPLAIN_INTEGRATED ? NULL
                                                      : "explain.method is not integrated";
 }
 
 static const char *why_start(const Config *c) {
-    return !masks(c)                                                 ? why_explain(c)
+    return !config_masks(c)                                          ? why_explain(c)
            : c->train.epochs > 0 && c->start_epoch > c->train.epochs ? "train.epochs end before it: no image is masked"
                                                                      : NULL;
 }

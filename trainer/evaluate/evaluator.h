@@ -3,9 +3,9 @@
 #define EXCON_TRAINER_EVALUATOR_H
 
 #include "io/loader/loader.h"
+#include "trainer/data/feed.h"
 #include "trainer/evaluate/sheet.h"
 #include "trainer/method/explain.h"
-#include "trainer/run/feed.h"
 
 /* With o and p the softmax probability of the predicted class before and after an image was reduced to its explanation:
  */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/loader/order.h"
+#include "kernels/base/share.h"
 
 const char *const PHASE_NAMES[PHASE_COUNT] = {"data", "views",    "explain", "forward",
                                               "loss", "backward", "reduce",  "optimise"};
@@ -32,10 +32,6 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
     }
 }
 
-static int uses_explanation(const Config *config) {
-    return config->method == METHOD_EXCON || config->method == METHOD_EXCONB;
-}
-
 static size_t image_bytes(const Model *m) {
     return (size_t)m->shape.size * (size_t)m->shape.size * 3 * dtype_size(m->dtype);
 }
@@ -45,16 +41,12 @@ typedef struct Part {
     size_t bytes;
 } Part;
 
-enum { STEP_PARTS = 9 };
+enum { STEP_PARTS = 6 };
 
 static void list_parts(Step *s, Part parts[STEP_PARTS]) {
     const size_t images = (size_t)s->max_samples * image_bytes(s->model);
-    const int explains = uses_explanation(s->config);
     const size_t n = (size_t)s->max_samples;
     const Part list[STEP_PARTS] = {
-        {&s->standard, explains ? images : 0},
-        {&s->random, images},
-        {&s->backup, images},
         {&s->complement, s->max_background && s->config->background.source == BACKGROUND_COMPLEMENT ? images : 0},
         {(void **)&s->labels_twice, 2 * n * sizeof(int32_t)},
         {(void **)&s->rejected, n * sizeof(int32_t)},
@@ -113,7 +105,7 @@ static Status init_parts(Step *s, int64_t batch, const float mean[3], const floa
     s->row_step = choose_row_step(s);
     RETURN_IF(plan_init(&s->train, s->model, PLAN_TRAIN, -1, 0, s->max_rows, err));
     ExplainOptions options = explain_options(config, mean, std);
-    if (!uses_explanation(config)) /* the classifier's pass still needs the folded inference plan */
+    if (!config_masks(config)) /* the classifier's pass still needs the folded inference plan */
         options = (ExplainOptions){.method = EXPLAIN_GRADCAM, .bn = EXPLAIN_BN_RUNNING};
     RETURN_IF(explainer_init(&s->explainer, &options, s->model, &s->heads, s->max_samples, err));
     const size_t other = explainer_arena_bytes(&s->explainer);
@@ -165,17 +157,7 @@ void step_free(Step *s) {
     *s = (Step){0};
 }
 
-size_t step_bytes(const Step *step) {
-    Part parts[STEP_PARTS];
-    Step copy = *step;
-    list_parts(&copy, parts);
-    size_t bytes = step->heads.bytes + step->explainer.block_bytes + step->contrastive.scratch_bytes;
-    for (int i = 0; i < STEP_PARTS; i++)
-        bytes += parts[i].bytes;
-    return bytes;
-}
-
-/* Key of a recordable stretch: which one, and the numbers that its launches hold. */
+/* Key of a recordable stretch: which one, and the numbers and addresses of the caller's that its launches hold. */
 static uint64_t stretch_key(uint64_t stretch, const int64_t *numbers, int count) {
     uint64_t key = 1469598103934665603u ^ stretch; /* FNV-1a, by words */
     for (int i = 0; i < count; i++)
@@ -195,13 +177,13 @@ static void stretch_end(const Step *s, int recordable) {
 }
 
 /* Saliency, masking and selection of this rank's samples; the rejected ones' indices and count. */
-static void explain(Step *s, const StepInput *input) {
+static void explain(Step *s, const StepInput *input, const StepViews *views) {
     const Ops *ops = s->device->ops;
     Explainer *e = &s->explainer;
-    const void *source = s->config->explain.source_view == SOURCE_RANDOM ? s->backup : s->standard;
+    const void *source = s->config->explain.source_view == SOURCE_RANDOM ? views->backup : views->standard;
     const int recordable = s->recordable && e->options.method == EXPLAIN_GRADCAM;
-    const int64_t numbers[] = {input->rows, input->global_rows};
-    if (!stretch_begin(s, recordable, stretch_key(STRETCH_EXPLAIN, numbers, 2)))
+    const int64_t numbers[] = {input->rows, input->global_rows, (intptr_t)source};
+    if (!stretch_begin(s, recordable, stretch_key(STRETCH_EXPLAIN, numbers, 3)))
         return;
     if (e->options.bn == EXPLAIN_BN_RUNNING)
         walk_prepare_running(s->model, 1);
@@ -251,7 +233,7 @@ static ContrastRows decide_rows(Step *s, const StepInput *input, int masked) {
     ContrastRows rows = {.real = input->rows, .first_real = input->first, .total_real = input->global_rows};
     for (int r = 0; r < s->comm->size; r++) {
         int64_t first, share;
-        order_share(input->global_rows, r, s->comm->size, &first, &share);
+        share_of(input->global_rows, r, s->comm->size, &first, &share);
         s->rows_of[r] = 2 * share;
     }
     if (masked && s->max_background > 0)
@@ -260,18 +242,19 @@ static ContrastRows decide_rows(Step *s, const StepInput *input, int masked) {
 }
 
 /* [view 1 | view 2 | background | background] into the encoder's input. */
-static void compose_input(Step *s, const StepInput *input, int64_t background, int masked, char *out) {
+static void compose_input(Step *s, const StepInput *input, const StepViews *views, int64_t background, int masked,
+                          char *out) {
     const Ops *ops = s->device->ops;
-    const size_t row = image_bytes(s->model), views = row * (size_t)input->rows;
+    const size_t row = image_bytes(s->model), view = row * (size_t)input->rows;
     if (masked)
-        ops->select_rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, s->backup, out);
+        ops->select_rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, views->backup, out);
     else
-        ops->copy(s->device, out, s->backup, views);
-    ops->copy(s->device, out + views, s->random, views);
+        ops->copy(s->device, out, views->backup, view);
+    ops->copy(s->device, out + view, views->random, view);
     const void *source = s->complement ? s->complement : s->explainer.masked;
     for (int copy = 0; copy < 2 && background > 0; copy++)
         ops->gather_rows(s->device, background, row, source, s->rejected,
-                         out + 2 * views + (size_t)copy * row * (size_t)background);
+                         out + 2 * view + (size_t)copy * row * (size_t)background);
 }
 
 /* Cross-entropy on the first `rows` features, mean over `global` rows of all ranks: losses and the classifier's
@@ -364,8 +347,8 @@ static StepScalars collect(Step *s, int masked) {
 }
 
 /* From the encoder's input to the reduced gradient. */
-static void forward_and_backward(Step *s, const StepInput *input, const ContrastRows *rows, int masked, int groups,
-                                 int64_t anchors) {
+static void forward_and_backward(Step *s, const StepInput *input, const StepViews *views, const ContrastRows *rows,
+                                 int masked, int groups, int64_t anchors) {
     Model *m = s->model;
     const int ce = s->config->method == METHOD_CE;
     const int64_t own = ce ? input->rows : s->rows_of[s->comm->rank];
@@ -378,9 +361,9 @@ static void forward_and_backward(Step *s, const StepInput *input, const Contrast
                  .norm = NORM_BATCH,
                  .update_running = 1};
     if (ce)
-        s->device->ops->copy(s->device, walk_at(&walk, 0), s->random, image_bytes(m) * (size_t)input->rows);
+        s->device->ops->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
     else
-        compose_input(s, input, rows->background, masked, walk_at(&walk, 0));
+        compose_input(s, input, views, rows->background, masked, walk_at(&walk, 0));
     walk_forward(&walk, s->heads.features);
     buckets_begin(s->buckets, 0, ce || classifier_is_joint(s) ? m->total : m->classifier_first);
     if (ce) {
@@ -399,7 +382,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const Contrast
 }
 
 /* Row counts that differ from step to step would be recorded for nothing. */
-static void train(Step *s, const StepInput *input, const ContrastRows *rows, int masked) {
+static void train(Step *s, const StepInput *input, const StepViews *views, const ContrastRows *rows, int masked) {
     const int mode = rows->total_background > 0 ? s->config->background.mode : BACKGROUND_NONE;
     const int recordable = s->recordable && rows->total_background == 0;
     const int64_t anchors = contrastive_anchors(rows, mode);
@@ -407,19 +390,20 @@ static void train(Step *s, const StepInput *input, const ContrastRows *rows, int
     if (s->config->method != METHOD_CE)
         groups =
             contrastive_groups(rows, s->config->method, mode, s->model->shape.classes, input->labels, s->group_host);
-    const int64_t numbers[] = {input->rows, input->global_rows, masked, groups, anchors};
-    if (!stretch_begin(s, recordable, stretch_key(STRETCH_TRAIN, numbers, 5)))
+    const int64_t numbers[] = {
+        input->rows, input->global_rows, masked, groups, anchors, (intptr_t)views->random, (intptr_t)views->backup};
+    if (!stretch_begin(s, recordable, stretch_key(STRETCH_TRAIN, numbers, sizeof numbers / sizeof *numbers)))
         return;
-    forward_and_backward(s, input, rows, masked, groups, anchors);
+    forward_and_backward(s, input, views, rows, masked, groups, anchors);
     stretch_end(s, recordable);
 }
 
-void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
+void step_run(Step *s, const StepInput *input, const StepViews *views, int update, StepReport *report) {
     static const Phase phases[] = {PHASE_DATA,     PHASE_EXPLAIN, PHASE_FORWARD, PHASE_LOSS,
                                    PHASE_BACKWARD, PHASE_REDUCE,  PHASE_OPTIMISE};
     Model *m = s->model;
     const Ops *ops = s->device->ops;
-    const int masked = input->mask && uses_explanation(s->config);
+    const int masked = input->mask && config_masks(s->config);
     const int joint = s->config->method != METHOD_CE && classifier_is_joint(s);
     begins(s);
     copy_labels(s, input);
@@ -428,10 +412,10 @@ void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
     ops->zero(s->device, s->scalars, sizeof *s->scalars);
     ends(s, PHASE_DATA);
     if (masked)
-        explain(s, input);
+        explain(s, input, views);
     const ContrastRows rows = decide_rows(s, input, masked);
     ends(s, PHASE_EXPLAIN);
-    train(s, input, &rows, masked);
+    train(s, input, views, &rows, masked);
     const StepScalars got = collect(s, masked);
     ends(s, PHASE_REDUCE);
 
@@ -451,7 +435,7 @@ void step_run(Step *s, const StepInput *input, int update, StepReport *report) {
     charge(s, report, phases, sizeof phases / sizeof *phases);
 }
 
-void step_classifier(Step *s, const StepInput *input, StepReport *report) {
+void step_classifier(Step *s, const StepInput *input, const StepViews *views, StepReport *report) {
     static const Phase phases[] = {PHASE_FORWARD, PHASE_LOSS, PHASE_OPTIMISE};
     Model *m = s->model;
     const int64_t size = m->total - m->classifier_first;
@@ -465,7 +449,7 @@ void step_classifier(Step *s, const StepInput *input, StepReport *report) {
                  .rows = input->rows,
                  .global_rows = input->global_rows,
                  .norm = NORM_RUNNING};
-    s->device->ops->copy(s->device, walk_at(&walk, 0), s->random, image_bytes(m) * (size_t)input->rows);
+    s->device->ops->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
     walk_forward(&walk, s->heads.features);
     ends(s, PHASE_FORWARD);
     train_classifier(s, input->rows, input->global_rows, &s->scalars->classifier_loss);

@@ -5,10 +5,12 @@
  *
  * What the host learns of a step are the StepScalars, once, before the update, and where background rows are appended
  * their number. The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a
- * device may record and replay (graph_begin in kernels/ops.h) when the row counts are those of an earlier step. */
+ * device may record and replay (graph_begin in kernels/ops.h) when the row counts and the views' places are those of an
+ * earlier step. */
 #ifndef EXCON_TRAINER_STEP_H
 #define EXCON_TRAINER_STEP_H
 
+#include "trainer/data/step_views.h"
 #include "trainer/method/contrastive.h"
 #include "trainer/method/explain.h"
 #include "trainer/optim/optimiser.h"
@@ -65,8 +67,7 @@ typedef struct Step {
     int64_t max_samples; /* of this rank */
     int64_t max_background, max_rows;
     int64_t row_step; /* of the row counts that convolutions are told, above 2 * max_samples; 0: they get any count */
-    void *standard, *random, *backup;          /* [max_samples,H,W,3] of dtype: the caller fills what the method uses */
-    void *complement;                          /* background.source complement only */
+    void *complement; /* [max_samples,H,W,3] of dtype, background.source complement only */
     int32_t *labels, *labels_twice, *rejected; /* device */
     StepScalars *scalars;                      /* device [1] */
     float *running_before;                     /* device: statistics to go back to when a step is not finite */
@@ -80,19 +81,16 @@ Status step_init(Step *step, const Config *config, Model *model, const Optimiser
                  const float mean[3], const float std[3], Error *err);
 void step_free(Step *step);
 
-/* Bytes of device memory the step takes beside the model: what `excon check` prints. */
-size_t step_bytes(const Step *step);
-
-/* Trains on the views in standard/random/backup (plain methods: backup and random; ce: random). Adds to
- * report->seconds. With `update` 0 the optimiser does not run; the reduced
- * gradient stays in the arena either way. */
-void step_run(Step *step, const StepInput *input, int update, StepReport *report);
+/* Trains on `views` (plain methods: backup and random; ce: random), whose rows are this rank's samples; they stay as
+ * they are. Fills the report. With `update` 0 the optimiser does not run; the reduced gradient stays in the arena
+ * either way. */
+void step_run(Step *step, const StepInput *input, const StepViews *views, int update, StepReport *report);
 
 /* The optimiser half of step_run alone: over what the method trains. */
 void step_update(Step *step, double lr);
 
-/* One step of the classifier on frozen features of step->random (alternate schedule): running statistics, its own
+/* One step of the classifier on frozen features of views->random (alternate schedule): running statistics, its own
  * update. walk_prepare_running(model, 1) must have been called since the encoder last changed. */
-void step_classifier(Step *step, const StepInput *input, StepReport *report);
+void step_classifier(Step *step, const StepInput *input, const StepViews *views, StepReport *report);
 
 #endif

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "io/dataset/dataset.h"
+#include "trainer/data/view_specs.h"
 #include "trainer/method/step.h"
-#include "trainer/method/views.h"
 #include "trainer/probe/session.h"
 
 /* ---- supcon ---------------------------------------------------------------------------------------------------------
@@ -171,8 +171,8 @@ static Status put_spans(ProbeSession *p, const char *folder, const float *arena,
     return STATUS_OK;
 }
 
-static Status take_steps(ProbeSession *p, Step *step, const int32_t *labels, Error *err) {
-    const int explains = p->config->method == METHOD_EXCON || p->config->method == METHOD_EXCONB;
+static Status take_steps(ProbeSession *p, Step *step, const StepViews *views, const int32_t *labels, Error *err) {
+    const int explains = config_masks(p->config);
     StepInput input = {.rows = p->rows,
                        .first = p->first,
                        .global_rows = p->total,
@@ -186,7 +186,7 @@ static Status take_steps(ProbeSession *p, Step *step, const int32_t *labels, Err
     Status status = STATUS_OK;
     for (int64_t i = 0; i < steps && status == STATUS_OK; i++) {
         StepReport report;
-        step_run(step, &input, 1, &report);
+        step_run(step, &input, views, 1, &report);
         losses[i] = (float)report.loss;
         if (!report.finite)
             status = error_set(err, STATUS_DIVERGED, "loss or gradient of step %lld is not finite", (long long)i);
@@ -220,19 +220,22 @@ Status probe_step(ProbeSession *p, Error *err) {
     int size = 0;
     int32_t *labels = NULL;
     Step step = {0};
+    StepViews views = {0};
     const int method = p->config->method;
     RETURN_IF(probe_image_size(p, "random", &size, err));
     RETURN_IF(probe_model(p, size, p->config->data.classes > 0 ? (int)p->config->data.classes : 200, err));
     RETURN_IF(probe_labels(p, "labels", p->model.shape.classes, &labels, err));
     Status status;
     GOTO_IF(step_init(&step, p->config, &p->model, &p->optimiser, p->total, p->mean, p->std, err), done);
-    GOTO_IF(fill_view(p, "random", step.random, err), done);
+    GOTO_IF(step_views_init(&views, p->config, p->model.device, step.max_samples, size, p->model.dtype, err), done);
+    GOTO_IF(fill_view(p, "random", views.random, err), done);
     if (method != METHOD_CE)
-        GOTO_IF(fill_view(p, "backup", step.backup, err), done);
-    if (step.standard)
-        GOTO_IF(fill_view(p, "standard", step.standard, err), done);
-    status = take_steps(p, &step, labels, err);
+        GOTO_IF(fill_view(p, "backup", views.backup, err), done);
+    if (views.standard)
+        GOTO_IF(fill_view(p, "standard", views.standard, err), done);
+    status = take_steps(p, &step, &views, labels, err);
 done:
+    step_views_free(&views);
     step_free(&step);
     free(labels);
     return status;
@@ -307,7 +310,7 @@ Status probe_augment(ProbeSession *p, Error *err) {
     d->ops->copy_in(d, u8, images.u8 + (size_t)p->first * px * 3, n * px * 3);
     d->ops->copy_in(d, id_device, id64, n * sizeof(int64_t));
     ViewSpec spec =
-        views_spec(p->config, VIEW_RANDOM, (uint32_t)p->options->epoch, (uint32_t)p->options->view, p->mean, p->std);
+        view_spec(p->config, VIEW_RANDOM, (uint32_t)p->options->epoch, (uint32_t)p->options->view, p->mean, p->std);
     d->ops->views_make(d, &spec, p->rows, H, W, u8, id_device, DTYPE_F32, views, drawn);
     d->ops->nhwc_to_nchw(d, p->rows, 3, (int)px, DTYPE_F32, views, nchw);
     d->ops->copy_out(d, params, drawn, n * sizeof(ViewParams));

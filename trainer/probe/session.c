@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "io/loader/order.h"
+#include "kernels/base/share.h"
 #include "trainer/run/state.h"
 
 /* /NAME [3] of IN into `to`; left alone when there is none. */
@@ -58,7 +58,7 @@ Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *co
         return error_set(err, STATUS_SYSTEM, "out of memory for %d ranks", comm->size);
     for (int r = 0; r < comm->size; r++) {
         int64_t first, count;
-        order_share(p->total, r, comm->size, &first, &count);
+        share_of(p->total, r, comm->size, &first, &count);
         p->counts[r] = count;
         if (r == comm->rank) {
             p->first = first;

@@ -90,6 +90,7 @@ static Status open_model(Trainer *t, Error *err) {
     const float *mean = t->dataset.mean, *std = t->dataset.std;
     RETURN_IF(optimiser_init(&t->optimiser, c, &t->model, err));
     RETURN_IF(step_init(&t->step, c, &t->model, &t->optimiser, trainer_batch(t), mean, std, err));
+    RETURN_IF(step_views_init(&t->views, c, &t->runtime.device, t->step.max_samples, shape.size, t->model.dtype, err));
     RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, t->select_count, mean, std, err));
     if (t->runtime.comm.rank != 0)
         return STATUS_OK;
@@ -212,6 +213,7 @@ Status trainer_close(Trainer *t, Status status, Error *err) {
     sheet_free(&t->sheet);
     feed_free(&t->feed);
     resident_free(&t->resident);
+    step_views_free(&t->views);
     step_free(&t->step);
     optimiser_free(&t->optimiser);
     model_free(&t->model);
@@ -291,8 +293,7 @@ static Status next_batch(Trainer *t, Batch *batch, int *done, Error *err) {
 }
 
 static int masking_on(const Trainer *t) {
-    return (t->config.method == METHOD_EXCON || t->config.method == METHOD_EXCONB) &&
-           t->at.epoch >= t->config.start_epoch;
+    return config_masks(&t->config) && t->at.epoch >= t->config.start_epoch;
 }
 
 /* Moments before a step, beside those of step.c, which are numbered from 0. */
@@ -303,10 +304,8 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
     Step *step = &t->step;
     Device *device = &t->runtime.device;
     const Ops *ops = device->ops;
-    int64_t first, share;
-    order_share(batch->global_rows, t->runtime.comm.rank, t->runtime.comm.size, &first, &share);
     StepInput input = {.rows = batch->rows,
-                       .first = first,
+                       .first = batch->first,
                        .global_rows = batch->global_rows,
                        .labels = batch->labels,
                        .mask = masking_on(t),
@@ -316,15 +315,15 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
     feed_load(&t->feed, batch);
     ops->stamp(device, STAMP_LOADED);
     if (t->at.phase == RUN_ENCODER)
-        feed_step(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows, input.mask);
+        feed_step(&t->feed, &t->config, &t->views, (uint32_t)t->at.epoch, batch->rows, input.mask);
     else
-        feed_classifier(&t->feed, &t->config, step, (uint32_t)t->at.epoch, batch->rows);
+        feed_classifier(&t->feed, &t->config, &t->views, (uint32_t)t->at.epoch, batch->rows);
     ops->stamp(device, STAMP_VIEWED);
     feed_prefetch(&t->feed, t->loader);
     if (t->at.phase == RUN_ENCODER)
-        step_run(step, &input, 1, report);
+        step_run(step, &input, &t->views, 1, report);
     else
-        step_classifier(step, &input, report);
+        step_classifier(step, &input, &t->views, report);
     report->seconds[PHASE_DATA] += waited + ops->stamp_seconds(device, STAMP_FED, STAMP_LOADED);
     report->seconds[PHASE_VIEWS] += ops->stamp_seconds(device, STAMP_LOADED, STAMP_VIEWED);
 }

@@ -5,6 +5,7 @@
 #include "io/checkpoint/checkpoint.h"
 #include "io/records/records.h"
 #include "trainer/evaluate/evaluator.h"
+#include "trainer/method/step.h"
 #include "trainer/run/runtime.h"
 
 typedef enum RunPhase { RUN_ENCODER = 0, RUN_CLASSIFIER = 1 } RunPhase;
@@ -28,6 +29,7 @@ typedef struct Trainer {
     Optimiser optimiser;
     Step step;
     Feed feed;
+    StepViews views;
     Evaluator evaluator;
     LoaderMode loader_mode;
     Loader *loader;

@@ -10,6 +10,7 @@
 
 #include "io/import/import.h"
 #include "io/loader/loader.h"
+#include "kernels/base/share.h"
 #include "tests/support/scratch.h"
 
 enum { CLASSES = 5, SIDE = 16, PER_CLASS = 61, N = CLASSES * PER_CLASS, CHUNK = 16, BATCH = 37 };
@@ -82,8 +83,9 @@ static Loader *open_loader(const LoaderConfig *config, uint32_t epoch, int64_t f
 
 static void check_batch(const Fixture *f, const LoaderConfig *config, const Batch *batch, const int64_t *order) {
     int64_t first, rows;
-    order_share(batch->global_rows, config->rank, config->size, &first, &rows);
+    share_of(batch->global_rows, config->rank, config->size, &first, &rows);
     assert_int_equal(batch->rows, rows);
+    assert_int_equal(batch->first, first);
     assert_int_equal(batch->images == NULL, config->mode == LOADER_IDS);
     assert_int_equal(batch->index != NULL, config->mode == LOADER_IDS);
     for (int64_t r = 0; r < rows; r++) {

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "io/loader/order.h"
+#include "kernels/base/share.h"
 
 enum { N = 1000, BLOCK = 16 };
 
@@ -117,7 +118,7 @@ static void test_share(void **state) {
             int64_t next = 0, largest = 0, smallest = total;
             for (int rank = 0; rank < size; rank++) {
                 int64_t first, count;
-                order_share(total, rank, size, &first, &count);
+                share_of(total, rank, size, &first, &count);
                 assert_int_equal(first, next);
                 assert_true(rank == 0 || count <= smallest);
                 next += count;

@@ -9,10 +9,11 @@
 #include <cmocka.h>
 
 #include "io/import/import.h"
+#include "kernels/base/share.h"
 #include "kernels/ops.h"
 #include "tests/support/device_fixture.h"
 #include "tests/support/scratch.h"
-#include "trainer/run/feed.h"
+#include "trainer/data/feed.h"
 
 enum {
     CLASSES = 3,
@@ -327,7 +328,7 @@ static void check_fed(const Run *run, uint32_t epoch, int64_t first) {
     order_fill(&run->config.layout, run->config.seed, epoch, 1, order);
     for (int64_t at = first * BATCH; seen < run->rows; at += BATCH) {
         int64_t own, rows;
-        order_share(f->n - at < BATCH ? f->n - at : BATCH, run->config.rank, run->config.size, &own, &rows);
+        share_of(f->n - at < BATCH ? f->n - at : BATCH, run->config.rank, run->config.size, &own, &rows);
         for (int64_t r = 0; r < rows; r++, seen++) {
             const int64_t id = order[at + own + r];
             assert_int_equal(ids[seen], id);

@@ -1,9 +1,9 @@
-#include "trainer/method/views.h"
+#include "trainer/data/view_specs.h"
 
 #include <string.h>
 
-ViewSpec views_spec(const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, const float mean[3],
-                    const float std[3]) {
+ViewSpec view_spec(const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, const float mean[3],
+                   const float std[3]) {
     ViewSpec spec = {.kind = kind,
                      .seed = (uint64_t)config->seed,
                      .epoch = epoch,

@@ -1,8 +1,8 @@
-#include "trainer/run/feed.h"
+#include "trainer/data/feed.h"
 
 #include <string.h>
 
-#include "trainer/method/views.h"
+#include "trainer/data/view_specs.h"
 
 static size_t image_bytes(const Feed *feed) {
     return (size_t)feed->size * (size_t)feed->size * 3;
@@ -126,21 +126,20 @@ void feed_drop(Feed *feed, Loader *loader) {
 
 void feed_view(Feed *feed, const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, int64_t rows,
                DType dtype, void *out) {
-    ViewSpec spec = views_spec(config, kind, epoch, view, feed->mean, feed->std);
+    ViewSpec spec = view_spec(config, kind, epoch, view, feed->mean, feed->std);
     feed->device->ops->views_make(feed->device, &spec, rows, feed->size, feed->size, feed->images, feed->ids, dtype,
                                   out, NULL);
 }
 
-void feed_step(Feed *feed, const Config *config, Step *step, uint32_t epoch, int64_t rows, int mask) {
-    const DType dtype = step->model->dtype;
-    feed_view(feed, config, VIEW_RANDOM, epoch, VIEW_SECOND, rows, dtype, step->random);
+void feed_step(Feed *feed, const Config *config, StepViews *views, uint32_t epoch, int64_t rows, int mask) {
+    feed_view(feed, config, VIEW_RANDOM, epoch, VIEW_SECOND, rows, views->dtype, views->random);
     if (config->method != METHOD_CE)
-        feed_view(feed, config, VIEW_RANDOM, epoch, VIEW_FIRST, rows, dtype, step->backup);
-    if (mask && step->standard)
-        feed_view(feed, config, VIEW_STANDARD, epoch, 0, rows, dtype, step->standard);
+        feed_view(feed, config, VIEW_RANDOM, epoch, VIEW_FIRST, rows, views->dtype, views->backup);
+    if (mask && views->standard)
+        feed_view(feed, config, VIEW_STANDARD, epoch, 0, rows, views->dtype, views->standard);
 }
 
-void feed_classifier(Feed *feed, const Config *config, Step *step, uint32_t epoch, int64_t rows) {
+void feed_classifier(Feed *feed, const Config *config, StepViews *views, uint32_t epoch, int64_t rows) {
     const ViewKind kind = config->classifier.augment == CLASSIFIER_AUGMENT_CROP_FLIP ? VIEW_CROP_FLIP : VIEW_STANDARD;
-    feed_view(feed, config, kind, epoch, VIEW_CLASSIFIER, rows, step->model->dtype, step->random);
+    feed_view(feed, config, kind, epoch, VIEW_CLASSIFIER, rows, views->dtype, views->random);
 }

@@ -17,7 +17,7 @@
 #include "io/loader/loader.h"
 #include "io/loader/resident.h"
 #include "trainer/config/config.h"
-#include "trainer/method/step.h"
+#include "trainer/data/step_views.h"
 
 enum { FEED_SETS = 2 };
 
@@ -71,10 +71,11 @@ void feed_drop(Feed *feed, Loader *loader);
 void feed_view(Feed *feed, const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, int64_t rows,
                DType dtype, void *out);
 
-/* The views the configured method needs in its encoder pass: random, and as needed backup and standard. */
-void feed_step(Feed *feed, const Config *config, Step *step, uint32_t epoch, int64_t rows, int mask);
+/* The views the configured method needs in its encoder pass: random, and as needed backup and standard (`mask`: images
+ * are explained in this epoch). */
+void feed_step(Feed *feed, const Config *config, StepViews *views, uint32_t epoch, int64_t rows, int mask);
 
-/* The classifier pass's view, into step->random. */
-void feed_classifier(Feed *feed, const Config *config, Step *step, uint32_t epoch, int64_t rows);
+/* The classifier pass's view, into views->random. */
+void feed_classifier(Feed *feed, const Config *config, StepViews *views, uint32_t epoch, int64_t rows);
 
 #endif
