@@ -13,7 +13,7 @@ typedef struct ProbeOp {
 
 static const ProbeOp ops[] = {
     {"supcon", "labels", probe_supcon}, {"encode", "images", probe_encode},   {"explain", "images", probe_explain},
-    {"step", "labels", probe_step},     {"augment", "images", probe_augment},
+    {"step", "labels", probe_step},     {"augment", "images", probe_augment}, {"corrupt", "images", probe_corrupt},
 };
 
 static const ProbeOp *find(const char *name) {
@@ -37,8 +37,11 @@ Status command_probe(int argc, char **argv, Error *err) {
         {"epoch", "N", OPTION_INTEGER, &o.epoch, "augment: epoch (default 1)"},
         {"view", "N", OPTION_INTEGER, &o.view, "augment: 1 first, 2 second, 3 classifier (default 1)"},
         {"steps", "N", OPTION_INTEGER, &o.steps, "step: repeat the batch, write `losses` (default 1)"},
+        {"corruption", "NAME", OPTION_TEXT, &o.corruption, "corrupt: which (docs/evaluation.md)"},
+        {"severity", "1..5", OPTION_INTEGER, &o.severity, "corrupt: how much"},
     };
-    const OptionTable table = {.usage = "probe supcon|encode|explain|step|augment IN.h5 OUT.h5 [--set key=value]...",
+    const OptionTable table = {.usage =
+                                   "probe supcon|encode|explain|step|augment|corrupt IN.h5 OUT.h5 [--set key=value]...",
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 3,
@@ -49,7 +52,8 @@ Status command_probe(int argc, char **argv, Error *err) {
         return STATUS_OK;
     const ProbeOp *op = find(positional.items[0]);
     if (!op)
-        return error_set(err, STATUS_USAGE, "unknown probe '%.40s'; there are supcon, encode, explain, step, augment",
+        return error_set(err, STATUS_USAGE,
+                         "unknown probe '%.40s'; there are supcon, encode, explain, step, augment, corrupt",
                          positional.items[0]);
     if (strcmp(o.mode, "eval") != 0 && strcmp(o.mode, "train") != 0)
         return error_set(err, STATUS_USAGE, "--mode is eval or train, not '%.40s'", o.mode);

@@ -14,6 +14,8 @@ typedef struct ProbeOptions {
     const char *weights;    /* plain HDF5 with /model/NAME, or NULL */
     const char *mode;       /* encode: eval | train */
     int64_t epoch, view, steps;
+    const char *corruption; /* corrupt: its name, or NULL */
+    int64_t severity;       /* corrupt: 1..5 */
 } ProbeOptions;
 
 typedef struct ProbeSession {
@@ -59,5 +61,6 @@ Status probe_encode(ProbeSession *p, Error *err);
 Status probe_explain(ProbeSession *p, Error *err);
 Status probe_step(ProbeSession *p, Error *err);
 Status probe_augment(ProbeSession *p, Error *err);
+Status probe_corrupt(ProbeSession *p, Error *err);
 
 #endif

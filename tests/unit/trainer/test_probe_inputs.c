@@ -47,6 +47,8 @@ static void put(hid_t file, const Data *data) {
     { "z", F32, {2 * N, DIM}, 0.3535533905932738, 0.3535533905932738 }
 #define IMAGES                                                                                                         \
     { "images", U8, {N, SIDE, SIDE, 3}, 100, 255 }
+#define PICTURES                                                                                                       \
+    { "images", U8, {N, 32, 32, 3}, 100, 255 }
 #define IDS                                                                                                            \
     { "ids", I32, {N}, 3, 4 }
 #define VIEWS                                                                                                          \
@@ -80,6 +82,16 @@ static const struct {
     {"augment", {IMAGES, IDS, {"std", F32, {3}, 1, NAN}}, 65, "std"},
     {"augment", {IMAGES, IDS, {"mean", F32, {3}, 0, NAN}}, 65, "mean"},
     {"augment", {IMAGES, IDS, {"mean", I32, {3}, 0, 1}}, 65, "mean holds integers"},
+    {"corrupt --corruption fog --severity 2", {PICTURES, IDS}, 0, ""},
+    {"corrupt --corruption fog --severity 2", {IMAGES, IDS}, 65, "not for a side of 16"},
+    {"corrupt --corruption fog --severity 2", {PICTURES, {"ids", I32, {N + 1}, 3, 4}}, 65, "and ids [n]"},
+    {"corrupt --corruption fog --severity 2", {PICTURES, {"ids", I32, {N}, 3, -2}}, 65, "ids[3] = -2"},
+    {"corrupt --corruption fog --severity 2", {{"images", F32, {N, 32, 32, 3}, 0.5, 1}, IDS}, 65, "floating-point"},
+    {"corrupt --corruption gausian_noise --severity 2", {PICTURES, IDS}, 64, "did you mean 'gaussian_noise'?"},
+    {"corrupt --corruption frost --severity 2", {PICTURES, IDS}, 64, "there are gaussian_noise, shot_noise"},
+    {"corrupt --corruption fog --severity 6", {PICTURES, IDS}, 64, "--severity is 1 to 5"},
+    {"corrupt --corruption fog", {PICTURES, IDS}, 64, "--severity is 1 to 5"},
+    {"corrupt", {PICTURES, IDS}, 64, "needs --corruption NAME"},
     {"encode", {VIEWS}, 0, ""},
     {"encode", {{"images", U8, {N, 3, SIDE, SIDE}, 100, 255}}, 65, "images holds integers"},
     {"explain", {VIEWS, {"targets", I32, {N}, 1, 2}}, 0, ""},
