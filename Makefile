@@ -291,7 +291,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT) $(LIB) $(KEEP)
 NEWEST_ARCH := $(lastword $(CUDA_ARCHS))
 CUDA_DEFS  := $(if $(CUDNN_VER),-DEXCON_CUDNN) $(if $(NCCL_VER),-DEXCON_NCCL)
 NVCC_SMALL := $(if $(NVCC_VER),$(shell $(NVCC) --help | grep -q -e --compress-mode && echo --compress-mode=size))
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo $(NVCC_SMALL) -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+NVCC_FLAGS := -std=c++20 -O3 -lineinfo $(NVCC_SMALL) -Xptxas -v -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(NEWEST_ARCH),code=compute_$(NEWEST_ARCH) $(CUDA_DEFS) -Xcompiler -fPIC,-Wall,-Wextra,-Wshadow \
               $(if $(filter 1,$(WERROR)),-Werror all-warnings -Xcompiler -Werror)
 CUDA_CFLAGS := $(filter-out -fopenmp -march=%,$(CFLAGS)) -fPIC $(CUDA_DEFS) $(CUDA_INC)

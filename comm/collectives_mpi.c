@@ -103,7 +103,7 @@ static void broadcast_mpi(Comm *comm, void *buffer, size_t bytes, int root) {
 
 /* Every operation has finished when it returns, and nothing computes meanwhile. */
 static void settle_mpi(Comm *comm) {
-    comm->device->ops->sync(comm->device);
+    comm->device->ops->stream->sync(comm->device);
 }
 
 const Collectives collectives_mpi_host = {

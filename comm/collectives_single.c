@@ -6,7 +6,7 @@
 
 static void all_gather_single(Comm *comm, const void *send, const int64_t *counts, size_t element_bytes, void *recv) {
     if (recv != send)
-        comm->device->ops->copy(comm->device, recv, send, (size_t)counts[0] * element_bytes);
+        comm->device->ops->memory->copy(comm->device, recv, send, (size_t)counts[0] * element_bytes);
 }
 
 static void all_reduce_single(Comm *comm, void *buffer, int64_t n, DType type) {
@@ -28,7 +28,7 @@ static void broadcast_single(Comm *comm, void *buffer, size_t bytes, int root) {
 
 static void settle_single(Comm *comm) {
     watchdog_enter(comm->watchdog, "work of the device");
-    comm->device->ops->sync(comm->device);
+    comm->device->ops->stream->sync(comm->device);
     watchdog_leave(comm->watchdog);
 }
 

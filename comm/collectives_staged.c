@@ -32,8 +32,8 @@ static Staging *staging_of(const Comm *comm) {
 static void grow(Comm *comm, Block *block, size_t bytes) {
     Error err;
     const Ops *ops = comm->device->ops;
-    ops->host_release(comm->device, block->memory, block->bytes);
-    if (ops->host_alloc(comm->device, bytes, &block->memory, &err) != STATUS_OK)
+    ops->memory->host_release(comm->device, block->memory, block->bytes);
+    if (ops->memory->host_alloc(comm->device, bytes, &block->memory, &err) != STATUS_OK)
         device_fatal(comm->device, STATUS_SYSTEM, "staging for MPI: %s", err.message);
     block->bytes = bytes;
 }
@@ -72,9 +72,9 @@ static void all_gather_staged(Comm *comm, const void *send, const int64_t *count
         total += (size_t)counts[r] * element_bytes;
     }
     char *host = take_memory(comm, total), *slot = host + before;
-    ops->copy_out(comm->device, slot, send, (size_t)counts[comm->rank] * element_bytes);
+    ops->memory->copy_out(comm->device, slot, send, (size_t)counts[comm->rank] * element_bytes);
     collectives_mpi_host.all_gather(comm, slot, counts, element_bytes, host);
-    ops->copy_in(comm->device, recv, host, total);
+    ops->memory->copy_in(comm->device, recv, host, total);
 }
 
 static void all_reduce_staged(Comm *comm, void *buffer, int64_t n, DType type) {
@@ -84,9 +84,9 @@ static void all_reduce_staged(Comm *comm, void *buffer, int64_t n, DType type) {
     void *host = take_memory(comm, (size_t)((n < part ? n : part) * size));
     for (; n > 0; n -= part, at += PART_BYTES) {
         const int64_t now = n < part ? n : part;
-        ops->copy_out(comm->device, host, at, (size_t)(now * size));
+        ops->memory->copy_out(comm->device, host, at, (size_t)(now * size));
         collectives_mpi_host.all_reduce(comm, host, now, type);
-        ops->copy_in(comm->device, at, host, (size_t)(now * size));
+        ops->memory->copy_in(comm->device, at, host, (size_t)(now * size));
     }
 }
 
@@ -96,7 +96,7 @@ static void reduce_start_staged(Comm *comm, float *buffer, int64_t n, CommReques
     block->busy = 1;
     block->device = buffer;
     block->n = n;
-    comm->device->ops->copy_out(comm->device, block->memory, buffer, (size_t)n * sizeof *buffer);
+    comm->device->ops->memory->copy_out(comm->device, block->memory, buffer, (size_t)n * sizeof *buffer);
     collectives_mpi_host.reduce_start(comm, block->memory, n, &block->host);
     request->handle[0] = (uint64_t)chosen;
     request->active = 1;
@@ -112,7 +112,7 @@ static void reduce_wait_staged(Comm *comm, CommRequest *request) {
         return;
     Block *block = &staging_of(comm)->blocks[request->handle[0]];
     collectives_mpi_host.reduce_wait(comm, &block->host);
-    comm->device->ops->copy_in(comm->device, block->device, block->memory, (size_t)block->n * sizeof(float));
+    comm->device->ops->memory->copy_in(comm->device, block->device, block->memory, (size_t)block->n * sizeof(float));
     block->busy = 0; /* the next use begins with a copy out, which waits for this copy in */
     request->active = 0;
 }
@@ -125,12 +125,12 @@ static void broadcast_staged(Comm *comm, void *buffer, size_t bytes, int root) {
     while (bytes > 0) {
         const size_t now = bytes < part ? bytes : part;
         if (comm->rank == root)
-            ops->copy_out(comm->device, host, at, now);
+            ops->memory->copy_out(comm->device, host, at, now);
         else
-            ops->sync(comm->device); /* `host` may still be read by an earlier copy in */
+            ops->stream->sync(comm->device); /* `host` may still be read by an earlier copy in */
         comm_host_broadcast(comm, host, now, root);
         if (comm->rank != root)
-            ops->copy_in(comm->device, at, host, now);
+            ops->memory->copy_in(comm->device, at, host, now);
         at += now;
         bytes -= now;
     }
@@ -138,13 +138,13 @@ static void broadcast_staged(Comm *comm, void *buffer, size_t bytes, int root) {
 
 /* The device never waits for another rank here. */
 static void settle_staged(Comm *comm) {
-    comm->device->ops->sync(comm->device);
+    comm->device->ops->stream->sync(comm->device);
 }
 
 static void detach_staged(Comm *comm) {
     Staging *s = staging_of(comm);
     for (int i = 0; i < s->count; i++)
-        comm->device->ops->host_release(comm->device, s->blocks[i].memory, s->blocks[i].bytes);
+        comm->device->ops->memory->host_release(comm->device, s->blocks[i].memory, s->blocks[i].bytes);
     free(s->blocks);
     free(s);
 }

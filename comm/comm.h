@@ -32,7 +32,7 @@ typedef struct CommRequest {
 
 typedef struct Collectives {
     const char *name; /* for the banner */
-    /* 1 when the operations up to broadcast may stand in a stretch that ops->graph_begin records. A reduction is then
+    /* 1 when the operations up to broadcast may stand in a stretch that ops->graph->begin records. A reduction is then
      * started and waited for on the same side of the stretch's begin and end. All ranks record such a stretch together
      * and replay it together (NCCL wants it so): its keys come from what all ranks know alike. */
     int recordable;
@@ -46,8 +46,8 @@ typedef struct Collectives {
     void (*reduce_poll)(Comm *, CommRequest *request);
     void (*reduce_wait)(Comm *, CommRequest *request);
     void (*broadcast)(Comm *, void *buffer, size_t bytes, int root);
-    /* Waits for the device as ops->sync does, and meanwhile looks out for ranks that have failed. For the waits that
-     * all ranks make at the same places; others use ops->sync. */
+    /* Waits for the device as ops->stream->sync does, and meanwhile looks out for ranks that have failed. For the waits
+     * that all ranks make at the same places; others use ops->stream->sync. */
     void (*settle)(Comm *);
     /* Undoes comm_attach; NULL: nothing to do. */
     void (*detach)(Comm *);

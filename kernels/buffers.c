@@ -2,7 +2,8 @@
 
 Status buffers_alloc(Device *device, const Buffer *list, int count, Error *err) {
     for (int i = 0; i < count; i++) {
-        const Status status = list[i].bytes ? device->ops->alloc(device, list[i].bytes, list[i].at, err) : STATUS_OK;
+        const Status status =
+            list[i].bytes ? device->ops->memory->alloc(device, list[i].bytes, list[i].at, err) : STATUS_OK;
         if (status != STATUS_OK) {
             buffers_free(device, list, i);
             return status;
@@ -14,7 +15,7 @@ Status buffers_alloc(Device *device, const Buffer *list, int count, Error *err) 
 void buffers_free(Device *device, const Buffer *list, int count) {
     for (int i = 0; i < count; i++) {
         if (*list[i].at)
-            device->ops->release(device, *list[i].at, list[i].bytes);
+            device->ops->memory->release(device, *list[i].at, list[i].bytes);
         *list[i].at = NULL;
     }
 }

@@ -4,11 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/ops.h"
-
 void device_close(Device *device) {
-    if (device->ops && device->ops->close)
-        device->ops->close(device);
+    if (device->close)
+        device->close(device);
+    device->close = NULL;
     device->ops = NULL;
     device->impl = NULL;
 }

@@ -29,8 +29,8 @@ typedef enum DeviceKind { DEVICE_CPU = 0, DEVICE_CUDA = 1 } DeviceKind;
 
 struct Ops;
 
-enum { DEVICE_STAMPS = 16 }; /* moments ops->stamp tells apart */
-enum { DEVICE_UPLOADS = 4 }; /* slots of ops->upload_start */
+enum { DEVICE_STAMPS = 16 }; /* moments ops->stream->stamp tells apart */
+enum { DEVICE_UPLOADS = 4 }; /* slots of ops->upload->start */
 
 typedef struct Device {
     const struct Ops *ops;
@@ -39,17 +39,18 @@ typedef struct Device {
     int threads;                  /* CPU threads the backend may use */
     char name[128];               /* "AMD EPYC 9xx4, 2 threads, avx512_bf16" or the GPU's name */
     char libraries[256];          /* versions, header and runtime, for the banner */
-    size_t bytes_now, bytes_peak; /* device memory taken through ops->alloc */
+    size_t bytes_now, bytes_peak; /* device memory taken through ops->memory->alloc */
     void (*fatal)(void *ctx, Status code, const char *message); /* never returns; NULL: print and abort() */
     void *fatal_ctx;
-    void *impl;       /* owned by the backend */
-    void *library;    /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
-    int fast_conv;    /* 1: the backend has something faster for convolutions than im2col and GEMM */
+    void (*close)(struct Device *); /* frees what opening made; for device_close */
+    void *impl;                     /* owned by the backend */
+    void *library;                  /* dlopen handle of a backend that is a library of its own; NULL: the CPU's */
+    int fast_conv;                  /* 1: the backend has something faster for convolutions than im2col and GEMM */
     int slow_to_plan; /* 1: a convolution searches for its way at every row count that it meets first, which takes about
                          as long as a step: callers whose row counts vary let it meet few (contract/conv.h) */
     int fast_bf16;    /* 1: the device multiplies bf16 faster than f32, convolutions of whole images at least */
     int plain_conv; /* 1: convolutions as im2col and GEMM even where the backend has something faster, for cross-checks;
-                       read by conv_create */
+                       read by ops->conv->create */
 } Device;
 
 /* The highest instruction set level that this program was compiled for and this processor has (1 for the lowest:
@@ -74,11 +75,12 @@ int device_count_cuda(char *why, size_t why_size);
 
 /* What that library exports, under the name excon_cuda_backend. */
 typedef struct CudaBackend {
-    size_t ops_size, device_size; /* of the headers it was compiled with */
+    size_t ops_bytes, device_bytes; /* OPS_BYTES and sizeof(Device) of the headers it was compiled with */
     int (*count)(char *why, size_t why_size);
     Status (*open)(Device *device, int index, Error *err);
 } CudaBackend;
 
+/* Frees what opening made. A device that is zero, or whose opening failed, has nothing. */
 void device_close(Device *device);
 
 /* Ends the job through device->fatal: used by backends for failures no caller could handle. Never returns. */

@@ -47,7 +47,7 @@ static const CudaBackend *load_backend(void **library, char *why, size_t why_siz
         return NULL;
     }
     const CudaBackend *backend = dlsym(*library, "excon_cuda_backend");
-    if (!backend || backend->ops_size != sizeof(Ops) || backend->device_size != sizeof(Device)) {
+    if (!backend || backend->ops_bytes != OPS_BYTES || backend->device_bytes != sizeof(Device)) {
         snprintf(why, why_size, "%.300s belongs to another version of excon: run make", path);
         return NULL;
     }

@@ -209,7 +209,7 @@ static Status take(const Loader *loader, const Part *part, Error *err) {
     if (part->bytes == 0)
         return STATUS_OK;
     if (device)
-        return device->ops->host_alloc(device, part->bytes, part->at, err);
+        return device->ops->memory->host_alloc(device, part->bytes, part->at, err);
     *part->at = malloc(part->bytes);
     return *part->at ? STATUS_OK
                      : error_set(err, STATUS_SYSTEM, "out of memory for %d batches of %lld rows", loader->slot_count,
@@ -219,7 +219,7 @@ static Status take(const Loader *loader, const Part *part, Error *err) {
 static void give_back(const Loader *loader, const Part *part) {
     Device *device = loader->config.device;
     if (device && *part->at)
-        device->ops->host_release(device, *part->at, part->bytes);
+        device->ops->memory->host_release(device, *part->at, part->bytes);
     else
         free(*part->at);
 }

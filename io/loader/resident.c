@@ -14,10 +14,10 @@ Status resident_open(Resident *resident, Device *device, const Dataset *dataset,
         return error_set(err, STATUS_SYSTEM, "%lld images are more than an index on the device can count",
                          (long long)n);
     resident->bytes = (size_t)(n * image_bytes(resident));
-    RETURN_IF(device->ops->alloc(device, resident->bytes, (void **)&resident->images, err));
+    RETURN_IF(device->ops->memory->alloc(device, resident->bytes, (void **)&resident->images, err));
     resident->device = device;
     for (int slot = 0; slot < 2; slot++)
-        device->ops->upload_release(device, slot);
+        device->ops->upload->release(device, slot);
     return STATUS_OK;
 }
 
@@ -31,10 +31,10 @@ static Status copy_all(Resident *resident, Loader *loader, ResidentProgress prog
         RETURN_IF(loader_next(loader, &batch, &done, err));
         if (done)
             return STATUS_OK;
-        d->ops->upload_start(d, turn, resident->images + batch.global_first * image_bytes(resident), batch.images,
-                             (size_t)(batch.rows * image_bytes(resident)));
+        d->ops->upload->start(d, turn, resident->images + batch.global_first * image_bytes(resident), batch.images,
+                              (size_t)(batch.rows * image_bytes(resident)));
         if (last.slot >= 0) {
-            d->ops->upload_finish(d, turn ^ 1);
+            d->ops->upload->finish(d, turn ^ 1);
             loader_release(loader, &last);
         }
         last = batch;
@@ -61,13 +61,13 @@ Status resident_fill(Resident *resident, ResidentProgress progress, void *ctx, E
     if (status == STATUS_OK)
         status = copy_all(resident, loader, progress, ctx, err);
     for (int slot = 0; slot < 2; slot++)
-        d->ops->upload_finish(d, slot);
+        d->ops->upload->finish(d, slot);
     loader_close(loader);
     return status;
 }
 
 void resident_free(Resident *resident) {
     if (resident->device)
-        resident->device->ops->release(resident->device, resident->images, resident->bytes);
+        resident->device->ops->memory->release(resident->device, resident->images, resident->bytes);
     *resident = (Resident){0};
 }

@@ -31,4 +31,15 @@ typedef struct ConvEpilogue {
 
 typedef struct ConvPlan ConvPlan; /* opaque, per backend */
 
+typedef struct ConvOps {
+    Status (*create)(Device *, const ConvGeometry *, DType, ConvPlan **out, Error *);
+    void (*destroy)(Device *, ConvPlan *);
+    /* y = conv(x, w), then the epilogue if not NULL. */
+    void (*forward)(Device *, ConvPlan *, int64_t N, const void *x, const void *w, const ConvEpilogue *, void *y);
+    /* dx = conv^T(dy, w). */
+    void (*backward_data)(Device *, ConvPlan *, int64_t N, const void *dy, const void *w, void *dx);
+    /* dw [K,R,R,C] f32 += x (*) dy. */
+    void (*backward_weight)(Device *, ConvPlan *, int64_t N, const void *x, const void *dy, float *dw);
+} ConvOps;
+
 #endif

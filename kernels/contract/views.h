@@ -41,4 +41,11 @@ typedef struct ViewParams {
     int32_t grey;
 } ViewParams;
 
+typedef struct ViewsOps {
+    /* out [N,H,W,3] of dtype from images [N,H,W,3] u8 with global ids [N]. params (device, [N]) may be NULL; jittered
+     * images before normalisation are not kept. */
+    void (*make)(Device *, const ViewSpec *, int64_t N, int H, int W, const uint8_t *images, const int64_t *ids, DType,
+                 void *out, ViewParams *params);
+} ViewsOps;
+
 #endif

@@ -39,7 +39,7 @@ static void play(Comm *comm, const char *scene) {
     const Collectives *c = comm->collectives;
     void *block;
     Error err;
-    if (comm->device->ops->alloc(comm->device, N * sizeof(float), &block, &err) != STATUS_OK)
+    if (comm->device->ops->memory->alloc(comm->device, N * sizeof(float), &block, &err) != STATUS_OK)
         comm_abort(comm, STATUS_INTERNAL);
     for (int step = 0; step < STEPS; step++) {
         CommRequest request;
@@ -55,7 +55,7 @@ static void play(Comm *comm, const char *scene) {
         c->reduce_wait(comm, &request);
         c->settle(comm);
     }
-    comm->device->ops->release(comm->device, block, N * sizeof(float));
+    comm->device->ops->memory->release(comm->device, block, N * sizeof(float));
 }
 
 static Status open_rank(Comm *comm, Device *device, const char *transport, Error *err) {

@@ -33,22 +33,22 @@ static void on_fatal(void *comm, Status code, const char *message) {
 static void *device_block(Comm *comm, size_t bytes) {
     void *block;
     Error err;
-    if (comm->device->ops->alloc(comm->device, bytes, &block, &err) != STATUS_OK)
+    if (comm->device->ops->memory->alloc(comm->device, bytes, &block, &err) != STATUS_OK)
         device_fatal(comm->device, STATUS_SYSTEM, "%s", err.message);
     return block;
 }
 
 static void release(Comm *comm, void *block, size_t bytes) {
-    comm->device->ops->release(comm->device, block, bytes);
+    comm->device->ops->memory->release(comm->device, block, bytes);
 }
 
 static void put(Comm *comm, void *block, const void *host, size_t bytes) {
-    comm->device->ops->copy_in(comm->device, block, host, bytes);
-    comm->device->ops->sync(comm->device); /* it has read `host` */
+    comm->device->ops->memory->copy_in(comm->device, block, host, bytes);
+    comm->device->ops->stream->sync(comm->device); /* it has read `host` */
 }
 
 static void get(Comm *comm, void *host, const void *block, size_t bytes) {
-    comm->device->ops->copy_out(comm->device, host, block, bytes);
+    comm->device->ops->memory->copy_out(comm->device, host, block, bytes);
 }
 
 /* Rows of 3 floats: row i of rank r is 100 r + i. */
@@ -223,17 +223,17 @@ static void stretch_issue(Comm *comm, const Stretch *s) {
     const Ops *ops = comm->device->ops;
     const Collectives *c = comm->collectives;
     CommRequest requests[PARTS];
-    ops->zero(comm->device, s->total, sizeof(float) * LENGTH);
-    ops->zero(comm->device, s->other, sizeof(float) * LENGTH);
+    ops->memory->zero(comm->device, s->total, sizeof(float) * LENGTH);
+    ops->memory->zero(comm->device, s->other, sizeof(float) * LENGTH);
     for (int p = 0; p < PARTS; p++) {
         float *x = s->x + p * LENGTH, *g = s->g + p * LENGTH;
-        ops->copy(comm->device, g, x, sizeof(float) * LENGTH);
-        ops->add(comm->device, LENGTH, x, g);
+        ops->memory->copy(comm->device, g, x, sizeof(float) * LENGTH);
+        ops->convert->add(comm->device, LENGTH, x, g);
         c->reduce_start(comm, g, LENGTH, &requests[p]);
         for (int i = 0; i < 3; i++)
-            ops->add(comm->device, LENGTH, s->x, s->other);
+            ops->convert->add(comm->device, LENGTH, s->x, s->other);
         if (p == 1) {
-            ops->sum(comm->device, LENGTH, x, 1.0, s->norm);
+            ops->convert->sum(comm->device, LENGTH, x, 1.0, s->norm);
             c->all_reduce(comm, s->norm, 1, DTYPE_F64);
         }
         if (p == 2)
@@ -244,7 +244,7 @@ static void stretch_issue(Comm *comm, const Stretch *s) {
     for (int p = PARTS - 1; p >= 0; p--) {
         c->reduce_wait(comm, &requests[p]);
         c->reduce_wait(comm, &requests[p]); /* waits once */
-        ops->add(comm->device, LENGTH, s->g + p * LENGTH, s->total);
+        ops->convert->add(comm->device, LENGTH, s->g + p * LENGTH, s->total);
     }
 }
 
@@ -301,10 +301,10 @@ static int stretches_are_right(Comm *comm, Error *err) {
             for (int i = 0; i < PARTS * LENGTH; i++)
                 x[i] = input_of(round, comm->rank, i / LENGTH, i % LENGTH);
             put(comm, s.x, x, sizeof x);
-            if (!recorded || ops->graph_begin(comm->device, key)) {
+            if (!recorded || ops->graph->begin(comm->device, key)) {
                 stretch_issue(comm, &s);
                 if (recorded)
-                    ops->graph_end(comm->device);
+                    ops->graph->end(comm->device);
             }
             comm->collectives->settle(comm);
             good = good && stretch_is_right(comm, &s, round);
@@ -323,7 +323,7 @@ static int waits_may_differ(Comm *comm, Error *err) {
         put(comm, block, &one, sizeof one);
         comm->collectives->all_reduce(comm, block, 1, DTYPE_F64);
         if (comm->rank == round % comm->size)
-            comm->device->ops->sync(comm->device);
+            comm->device->ops->stream->sync(comm->device);
         comm_barrier(comm);
     }
     get(comm, &one, block, sizeof one);

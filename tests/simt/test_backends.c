@@ -81,16 +81,18 @@ static ToleranceKind stored(const Run *run) {
 static void case_convert(Run *r) {
     const int32_t n = 777;
     const DType other = r->type == DTYPE_BF16 ? DTYPE_F32 : DTYPE_BF16;
-    r->ops->cast(r->device, n, r->type, typed(r, n), other, out(r, other, n, "cast", TOLERANCE_EXACT));
-    r->ops->add(r->device, n, floats(r, n), inout(r, DTYPE_F32, n, "add", TOLERANCE_F32));
-    r->ops->sum(r->device, n, floats(r, n), 0.25, out(r, DTYPE_F64, 1, "sum", TOLERANCE_F32));
-    r->ops->nchw_to_nhwc(r->device, 3, 5, 49, floats(r, 735), r->type, out(r, r->type, 735, "nhwc", TOLERANCE_EXACT));
-    r->ops->nhwc_to_nchw(r->device, 3, 5, 49, r->type, typed(r, 735), out(r, DTYPE_F32, 735, "nchw", TOLERANCE_EXACT));
+    r->ops->convert->cast(r->device, n, r->type, typed(r, n), other, out(r, other, n, "cast", TOLERANCE_EXACT));
+    r->ops->convert->add(r->device, n, floats(r, n), inout(r, DTYPE_F32, n, "add", TOLERANCE_F32));
+    r->ops->convert->sum(r->device, n, floats(r, n), 0.25, out(r, DTYPE_F64, 1, "sum", TOLERANCE_F32));
+    r->ops->convert->nchw_to_nhwc(r->device, 3, 5, 49, floats(r, 735), r->type,
+                                  out(r, r->type, 735, "nhwc", TOLERANCE_EXACT));
+    r->ops->convert->nhwc_to_nchw(r->device, 3, 5, 49, r->type, typed(r, 735),
+                                  out(r, DTYPE_F32, 735, "nchw", TOLERANCE_EXACT));
     const void *index = in(r, DTYPE_I32, 9, -1, 20);
-    r->ops->gather_rows(r->device, 9, 48, floats(r, 20 * 12), index,
-                        inout(r, DTYPE_F32, 9 * 12, "rows of 48 bytes", TOLERANCE_EXACT));
-    r->ops->gather_rows(r->device, 9, 28, floats(r, 20 * 7), index,
-                        inout(r, DTYPE_F32, 9 * 7, "rows of 28 bytes", TOLERANCE_EXACT));
+    r->ops->convert->gather_rows(r->device, 9, 48, floats(r, 20 * 12), index,
+                                 inout(r, DTYPE_F32, 9 * 12, "rows of 48 bytes", TOLERANCE_EXACT));
+    r->ops->convert->gather_rows(r->device, 9, 28, floats(r, 20 * 7), index,
+                                 inout(r, DTYPE_F32, 9 * 7, "rows of 28 bytes", TOLERANCE_EXACT));
 }
 
 static void conv_of(Run *r, ConvGeometry g, int64_t N, const char *name) {
@@ -99,19 +101,19 @@ static void conv_of(Run *r, ConvGeometry g, int64_t N, const char *name) {
     char label[NAME];
     Error err;
     ConvPlan *plan = NULL;
-    assert_int_equal(r->ops->conv_create(r->device, &g, r->type, &plan, &err), STATUS_OK);
+    assert_int_equal(r->ops->conv->create(r->device, &g, r->type, &plan, &err), STATUS_OK);
     const void *x = typed(r, xs), *w = typed(r, ws), *dy = typed(r, ys);
     const ConvEpilogue epilogue = {.bias = floats(r, g.K), .add = 1, .relu = 1};
     snprintf(label, sizeof label, "%s forward", name);
-    r->ops->conv_forward(r->device, plan, N, x, w, NULL, out(r, r->type, ys, label, stored(r)));
+    r->ops->conv->forward(r->device, plan, N, x, w, NULL, out(r, r->type, ys, label, stored(r)));
     snprintf(label, sizeof label, "%s forward, epilogue", name);
-    r->ops->conv_forward(r->device, plan, N, x, w, &epilogue, inout(r, r->type, ys, label, stored(r)));
+    r->ops->conv->forward(r->device, plan, N, x, w, &epilogue, inout(r, r->type, ys, label, stored(r)));
     snprintf(label, sizeof label, "%s backward data", name);
-    r->ops->conv_backward_data(r->device, plan, N, dy, w, out(r, r->type, xs, label, stored(r)));
+    r->ops->conv->backward_data(r->device, plan, N, dy, w, out(r, r->type, xs, label, stored(r)));
     snprintf(label, sizeof label, "%s backward weight", name);
-    r->ops->conv_backward_weight(r->device, plan, N, x, dy, inout(r, DTYPE_F32, ws, label, stored(r)));
-    r->ops->sync(r->device);
-    r->ops->conv_destroy(r->device, plan);
+    r->ops->conv->backward_weight(r->device, plan, N, x, dy, inout(r, DTYPE_F32, ws, label, stored(r)));
+    r->ops->stream->sync(r->device);
+    r->ops->conv->destroy(r->device, plan);
 }
 
 static void case_conv(Run *r) {
@@ -136,18 +138,18 @@ static void norm_of(Run *r, int64_t M, int C) {
     float *mean = out(r, DTYPE_F32, C, "mean", TOLERANCE_F32), *invstd = out(r, DTYPE_F32, C, "invstd", TOLERANCE_F32);
     float *scale = out(r, DTYPE_F32, C, "scale", TOLERANCE_F32), *shift = out(r, DTYPE_F32, C, "shift", TOLERANCE_F32);
     float *running = inout(r, DTYPE_F32, 2 * C, "running", TOLERANCE_F32);
-    r->ops->norm_sums(d, M, C, r->type, x, sums);
-    r->ops->norm_finalize(d, C, sums, (double)M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift, running,
-                          running + C);
-    r->ops->norm_apply(d, M, C, r->type, x, scale, shift, residual, 1, out(r, r->type, M * C, "apply", stored(r)));
+    r->ops->norm->sums(d, M, C, r->type, x, sums);
+    r->ops->norm->finalize(d, C, sums, (double)M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift, running,
+                           running + C);
+    r->ops->norm->apply(d, M, C, r->type, x, scale, shift, residual, 1, out(r, r->type, M * C, "apply", stored(r)));
     void *dz = inout(r, r->type, M * C, "dz", stored(r));
     double *back = out(r, DTYPE_F64, 2 * C, "backward sums", stored(r));
-    r->ops->norm_backward_sums(d, M, C, r->type, dz, dy2, y, x, mean, invstd, scale, shift, 1, back);
-    r->ops->norm_backward_params(d, C, back, inout(r, DTYPE_F32, C, "dgamma", stored(r)),
-                                 inout(r, DTYPE_F32, C, "dbeta", stored(r)));
-    r->ops->norm_backward_apply(d, M, C, r->type, dz, x, mean, invstd, scale, back, (double)M,
-                                out(r, r->type, M * C, "dx", stored(r)));
-    r->ops->norm_fold(d, C, 27, floats(r, 27 * C), scale, r->type, out(r, r->type, 27 * C, "folded", stored(r)));
+    r->ops->norm->backward_sums(d, M, C, r->type, dz, dy2, y, x, mean, invstd, scale, shift, 1, back);
+    r->ops->norm->backward_params(d, C, back, inout(r, DTYPE_F32, C, "dgamma", stored(r)),
+                                  inout(r, DTYPE_F32, C, "dbeta", stored(r)));
+    r->ops->norm->backward_apply(d, M, C, r->type, dz, x, mean, invstd, scale, back, (double)M,
+                                 out(r, r->type, M * C, "dx", stored(r)));
+    r->ops->norm->fold(d, C, 27, floats(r, 27 * C), scale, r->type, out(r, r->type, 27 * C, "folded", stored(r)));
 }
 
 static void case_norm(Run *r) {
@@ -163,22 +165,22 @@ static void case_norm_wide(Run *r) {
 }
 
 static void case_pool(Run *r) {
-    r->ops->pool_forward(r->device, 3, 15, 20, r->type, typed(r, 900),
-                         out(r, DTYPE_F32, 60, "features", TOLERANCE_F32));
-    r->ops->pool_backward(r->device, 3, 15, 20, r->type, floats(r, 60), out(r, r->type, 900, "dx", stored(r)));
+    r->ops->pool->forward(r->device, 3, 15, 20, r->type, typed(r, 900),
+                          out(r, DTYPE_F32, 60, "features", TOLERANCE_F32));
+    r->ops->pool->backward(r->device, 3, 15, 20, r->type, floats(r, 60), out(r, r->type, 900, "dx", stored(r)));
 }
 
 static void case_dense(Run *r) {
     Device *d = r->device;
     const void *x = floats(r, 13 * 37), *w = floats(r, 19 * 37), *b = floats(r, 19), *dy = floats(r, 13 * 19);
-    r->ops->dense_forward(d, 13, 37, 19, x, w, b, 1, out(r, DTYPE_F32, 13 * 19, "y", TOLERANCE_F32));
-    r->ops->dense_backward_data(d, 13, 37, 19, dy, w, out(r, DTYPE_F32, 13 * 37, "dx", TOLERANCE_F32));
-    r->ops->dense_backward_weight(d, 13, 37, 19, x, dy, inout(r, DTYPE_F32, 19 * 37, "dw", TOLERANCE_F32),
-                                  inout(r, DTYPE_F32, 19, "db", TOLERANCE_F32));
-    r->ops->relu_backward(d, 13 * 19, floats(r, 13 * 19), inout(r, DTYPE_F32, 13 * 19, "relu", TOLERANCE_EXACT));
+    r->ops->dense->forward(d, 13, 37, 19, x, w, b, 1, out(r, DTYPE_F32, 13 * 19, "y", TOLERANCE_F32));
+    r->ops->dense->backward_data(d, 13, 37, 19, dy, w, out(r, DTYPE_F32, 13 * 37, "dx", TOLERANCE_F32));
+    r->ops->dense->backward_weight(d, 13, 37, 19, x, dy, inout(r, DTYPE_F32, 19 * 37, "dw", TOLERANCE_F32),
+                                   inout(r, DTYPE_F32, 19, "db", TOLERANCE_F32));
+    r->ops->dense->relu_backward(d, 13 * 19, floats(r, 13 * 19), inout(r, DTYPE_F32, 13 * 19, "relu", TOLERANCE_EXACT));
     float *z = out(r, DTYPE_F32, 13 * 37, "z", TOLERANCE_F32), *norm = out(r, DTYPE_F32, 13, "1/norm", TOLERANCE_F32);
-    r->ops->unit_forward(d, 13, 37, x, z, norm);
-    r->ops->unit_backward(d, 13, 37, z, norm, floats(r, 13 * 37), out(r, DTYPE_F32, 13 * 37, "dunit", TOLERANCE_F32));
+    r->ops->unit->forward(d, 13, 37, x, z, norm);
+    r->ops->unit->backward(d, 13, 37, z, norm, floats(r, 13 * 37), out(r, DTYPE_F32, 13 * 37, "dunit", TOLERANCE_F32));
 }
 
 static void view_of(Run *r, ViewKind kind, const char *name) {
@@ -201,8 +203,8 @@ static void view_of(Run *r, ViewKind kind, const char *name) {
                            .std = {0.23f, 0.23f, 0.23f}};
     const int H = 18, W = 20;
     const void *images = in(r, DTYPE_U8, 6 * H * W * 3, 0, 256), *ids = in(r, DTYPE_I64, 6, 0, 1000);
-    r->ops->views_make(r->device, &spec, 6, H, W, images, ids, r->type, out(r, r->type, 6 * H * W * 3, name, stored(r)),
-                       NULL);
+    r->ops->views->make(r->device, &spec, 6, H, W, images, ids, r->type,
+                        out(r, r->type, 6 * H * W * 3, name, stored(r)), NULL);
 }
 
 static void case_views(Run *r) {
@@ -218,25 +220,26 @@ static void case_saliency(Run *r) {
     float *alpha = out(r, DTYPE_F32, 3 * 24, "alpha", TOLERANCE_F32);
     float *mask = out(r, DTYPE_F32, 3 * 81, "mask", TOLERANCE_EXACT);
     const float *up = floats(r, 3 * 81);
-    r->ops->saliency_weights(d, 3, 16, 24, r->type, dA, alpha);
-    r->ops->saliency_cam(d, 3, 16, 24, r->type, A, alpha, 1, out(r, DTYPE_F32, 3 * 16, "cam", TOLERANCE_F32));
-    r->ops->saliency_channel_sum(d, 3, 81, 3, r->type, x, typed(r, 3 * 81 * 3), 0,
-                                 out(r, DTYPE_F32, 3 * 81, "channel sum", TOLERANCE_F32));
-    r->ops->saliency_upsample(d, 3, 4, 4, 9, 9, floats(r, 3 * 16), out(r, DTYPE_F32, 3 * 81, "up", TOLERANCE_EXACT));
-    r->ops->saliency_mask(d, 3, 81, up, 0.5f, mask);
+    r->ops->saliency->weights(d, 3, 16, 24, r->type, dA, alpha);
+    r->ops->saliency->cam(d, 3, 16, 24, r->type, A, alpha, 1, out(r, DTYPE_F32, 3 * 16, "cam", TOLERANCE_F32));
+    r->ops->saliency->channel_sum(d, 3, 81, 3, r->type, x, typed(r, 3 * 81 * 3), 0,
+                                  out(r, DTYPE_F32, 3 * 81, "channel sum", TOLERANCE_F32));
+    r->ops->saliency->upsample(d, 3, 4, 4, 9, 9, floats(r, 3 * 16), out(r, DTYPE_F32, 3 * 81, "up", TOLERANCE_EXACT));
+    r->ops->saliency->mask(d, 3, 81, up, 0.5f, mask);
     float *ties = out(r, DTYPE_F32, 3 * 81, "one-hot", TOLERANCE_EXACT);
-    r->ops->classify_onehot(d, 3, 81, in(r, DTYPE_I32, 3, 0, 81), ties);
-    r->ops->saliency_top(d, 3, 81, ties, 12, out(r, DTYPE_F32, 3 * 81, "top, many ties", TOLERANCE_EXACT));
-    r->ops->saliency_top(d, 3, 81, up, 12, out(r, DTYPE_F32, 3 * 81, "top", TOLERANCE_EXACT));
-    r->ops->saliency_apply(d, 3, 81, r->type, x, mask, fill, 0, out(r, r->type, 3 * 81 * 3, "masked", TOLERANCE_EXACT));
-    r->ops->saliency_apply(d, 3, 81, r->type, x, mask, fill, 1, out(r, r->type, 3 * 81 * 3, "rest", TOLERANCE_EXACT));
+    r->ops->classify->onehot(d, 3, 81, in(r, DTYPE_I32, 3, 0, 81), ties);
+    r->ops->saliency->top(d, 3, 81, ties, 12, out(r, DTYPE_F32, 3 * 81, "top, many ties", TOLERANCE_EXACT));
+    r->ops->saliency->top(d, 3, 81, up, 12, out(r, DTYPE_F32, 3 * 81, "top", TOLERANCE_EXACT));
+    r->ops->saliency->apply(d, 3, 81, r->type, x, mask, fill, 0,
+                            out(r, r->type, 3 * 81 * 3, "masked", TOLERANCE_EXACT));
+    r->ops->saliency->apply(d, 3, 81, r->type, x, mask, fill, 1, out(r, r->type, 3 * 81 * 3, "rest", TOLERANCE_EXACT));
 }
 
 static void case_select(Run *r) {
     const void *accept = in(r, DTYPE_I32, 301, 0, 2), *a = floats(r, 301 * 6), *b = floats(r, 301 * 6);
-    r->ops->select_rows(r->device, 301, 24, accept, a, b, out(r, DTYPE_F32, 301 * 6, "rows", TOLERANCE_EXACT));
-    r->ops->select_rejected(r->device, 301, accept, 100, out(r, DTYPE_I32, 301, "rejected", TOLERANCE_EXACT),
-                            out(r, DTYPE_I32, 1, "count", TOLERANCE_EXACT));
+    r->ops->select->rows(r->device, 301, 24, accept, a, b, out(r, DTYPE_F32, 301 * 6, "rows", TOLERANCE_EXACT));
+    r->ops->select->rejected(r->device, 301, accept, 100, out(r, DTYPE_I32, 301, "rejected", TOLERANCE_EXACT),
+                             out(r, DTYPE_I32, 1, "count", TOLERANCE_EXACT));
 }
 
 static void case_classify(Run *r) {
@@ -245,13 +248,13 @@ static void case_classify(Run *r) {
     const int C = 70;
     const void *logits = in(r, DTYPE_F32, N * C, -4, 4), *labels = in(r, DTYPE_I32, N, 0, C);
     int32_t *predicted = out(r, DTYPE_I32, N, "predicted", TOLERANCE_EXACT);
-    r->ops->classify_loss(d, N, C, logits, labels, 0.1f, out(r, DTYPE_F32, N, "losses", TOLERANCE_F32),
-                          out(r, DTYPE_F32, N * C, "dlogits", TOLERANCE_F32));
-    r->ops->classify_predict(d, N, C, logits, predicted);
-    r->ops->classify_rank(d, N, C, logits, labels, out(r, DTYPE_I32, N, "rank", TOLERANCE_EXACT));
-    r->ops->classify_probability(d, N, C, logits, labels, out(r, DTYPE_F32, N, "probability", TOLERANCE_F32));
-    r->ops->classify_onehot(d, N, C, labels, out(r, DTYPE_F32, N * C, "one-hot", TOLERANCE_EXACT));
-    r->ops->classify_equal(d, N, predicted, labels, out(r, DTYPE_I32, N, "equal", TOLERANCE_EXACT));
+    r->ops->classify->loss(d, N, C, logits, labels, 0.1f, out(r, DTYPE_F32, N, "losses", TOLERANCE_F32),
+                           out(r, DTYPE_F32, N * C, "dlogits", TOLERANCE_F32));
+    r->ops->classify->predict(d, N, C, logits, predicted);
+    r->ops->classify->rank(d, N, C, logits, labels, out(r, DTYPE_I32, N, "rank", TOLERANCE_EXACT));
+    r->ops->classify->probability(d, N, C, logits, labels, out(r, DTYPE_F32, N, "probability", TOLERANCE_F32));
+    r->ops->classify->onehot(d, N, C, labels, out(r, DTYPE_F32, N * C, "one-hot", TOLERANCE_EXACT));
+    r->ops->classify->equal(d, N, predicted, labels, out(r, DTYPE_I32, N, "equal", TOLERANCE_EXACT));
 }
 
 /* Rows of this rank: [30, 100) of 141. */
@@ -271,24 +274,24 @@ static void case_contrast(Run *r) {
     float *z = out(r, DTYPE_F32, 141 * 20, "z", TOLERANCE_F32), *norm = out(r, DTYPE_F32, 141, "1/norm", TOLERANCE_F32);
     float *sums = out(r, DTYPE_F32, 6 * 20, "sums", TOLERANCE_F32), *lse = out(r, DTYPE_F32, 70, "lse", stored(r));
     int32_t *counts = out(r, DTYPE_I32, 6, "counts", TOLERANCE_EXACT);
-    const size_t bytes = r->ops->contrast_scratch(d, 141, 6, 20);
+    const size_t bytes = r->ops->contrast->scratch(d, 141, 6, 20);
     void *scratch = in(r, DTYPE_U8, (int64_t)bytes, 0, 0);
-    r->ops->unit_forward(d, 141, 20, raw, z, norm);
-    r->ops->contrast_groups(d, &shape, z, group, sums, counts);
-    r->ops->contrast_lse(d, &shape, z, lse, scratch);
-    r->ops->contrast_loss(d, &shape, z, group, sums, counts, lse, out(r, DTYPE_F64, 1, "loss", stored(r)),
-                          out(r, DTYPE_F32, 70, "anchors' lse", stored(r)));
-    r->ops->contrast_gradient(d, &shape, z, group, sums, counts, all, out(r, DTYPE_F32, 70 * 20, "dz", stored(r)),
-                              scratch);
+    r->ops->unit->forward(d, 141, 20, raw, z, norm);
+    r->ops->contrast->groups(d, &shape, z, group, sums, counts);
+    r->ops->contrast->lse(d, &shape, z, lse, scratch);
+    r->ops->contrast->loss(d, &shape, z, group, sums, counts, lse, out(r, DTYPE_F64, 1, "loss", stored(r)),
+                           out(r, DTYPE_F32, 70, "anchors' lse", stored(r)));
+    r->ops->contrast->gradient(d, &shape, z, group, sums, counts, all, out(r, DTYPE_F32, 70 * 20, "dz", stored(r)),
+                               scratch);
 }
 
 static void case_optimise(Run *r) {
     const SgdStep step = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.01f};
     const int64_t n = 1003;
-    r->ops->sgd(r->device, n, &step, floats(r, n), inout(r, DTYPE_F32, n, "velocity", TOLERANCE_F32),
-                inout(r, DTYPE_F32, n, "parameter", TOLERANCE_F32),
-                r->type == DTYPE_BF16 ? out(r, DTYPE_BF16, n, "low", TOLERANCE_BF16) : NULL);
-    r->ops->guard_nonfinite(r->device, n, floats(r, n), inout(r, DTYPE_I64, 1, "nonfinite", TOLERANCE_EXACT));
+    r->ops->optimise->sgd(r->device, n, &step, floats(r, n), inout(r, DTYPE_F32, n, "velocity", TOLERANCE_F32),
+                          inout(r, DTYPE_F32, n, "parameter", TOLERANCE_F32),
+                          r->type == DTYPE_BF16 ? out(r, DTYPE_BF16, n, "low", TOLERANCE_BF16) : NULL);
+    r->ops->optimise->nonfinite(r->device, n, floats(r, n), inout(r, DTYPE_I64, 1, "nonfinite", TOLERANCE_EXACT));
 }
 
 static const struct {

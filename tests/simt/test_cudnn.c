@@ -78,7 +78,7 @@ static ConvPlan *plan_new(Device *d, DType type, int plain) {
     ConvPlan *plan;
     Error err;
     d->plain_conv = plain;
-    assert_int_equal(d->ops->conv_create(d, &geometry, type, &plan, &err), STATUS_OK);
+    assert_int_equal(d->ops->conv->create(d, &geometry, type, &plan, &err), STATUS_OK);
     d->plain_conv = 0;
     assert_true(!plain || !plan->cudnn);
     return plan;
@@ -97,9 +97,9 @@ static void run(Device *d, ConvPlan *plan, int64_t N, const ConvEpilogue *wanted
     ConvEpilogue epilogue = {0};
     if (wanted)
         epilogue = (ConvEpilogue){wanted->bias ? bias.data : NULL, wanted->add, wanted->relu};
-    d->ops->conv_forward(d, plan, N, x.data, w.data, wanted ? &epilogue : NULL, y.data);
-    d->ops->conv_backward_data(d, plan, N, dy.data, w.data, dx.data);
-    d->ops->conv_backward_weight(d, plan, N, x.data, dy.data, dw.data);
+    d->ops->conv->forward(d, plan, N, x.data, w.data, wanted ? &epilogue : NULL, y.data);
+    d->ops->conv->backward_data(d, plan, N, dy.data, w.data, dx.data);
+    d->ops->conv->backward_weight(d, plan, N, x.data, dy.data, dw.data);
     out->y = tensor_values(&y);
     out->dx = tensor_values(&dx);
     out->dw = tensor_values(&dw);
@@ -126,7 +126,7 @@ static void check_against_plain(Device *d, ConvPlan *plan) {
         assert_true(compare_vectors("dw", got.w_count, got.dw, want.dw, tolerance));
         passes_free(&got), passes_free(&want);
     }
-    d->ops->conv_destroy(d, plain);
+    d->ops->conv->destroy(d, plain);
 }
 
 /* ---- tests ---- */
@@ -155,7 +155,7 @@ static void test_offers(void **state) {
                 assert_non_null(strstr(text, "no engine knows it"));
                 assert_non_null(strstr(text, "im2col"));
             }
-            d->ops->conv_destroy(d, plan);
+            d->ops->conv->destroy(d, plan);
             l.offer(SIMT_CUDNN_ALL);
             assert_int_equal(l.counters().descriptors, before.descriptors);
         }
@@ -178,8 +178,8 @@ static void test_broken(void **state) {
     assert_int_equal(lines_of(text), 1);
     assert_non_null(strstr(text, "cuDNN does not start"));
     check_against_plain(d, first);
-    d->ops->conv_destroy(d, first);
-    d->ops->conv_destroy(d, second);
+    d->ops->conv->destroy(d, first);
+    d->ops->conv->destroy(d, second);
     device_close(d);
 }
 
@@ -198,20 +198,20 @@ static void test_unaligned(void **state) {
     char text[2048];
     const unsigned long long before = l.counters().executions;
     Heard h = listen();
-    d->ops->conv_forward(d, plan, N, from, w.data, NULL, shifted.data);
-    d->ops->conv_forward(d, plan, N, from, w.data, NULL, shifted.data);
+    d->ops->conv->forward(d, plan, N, from, w.data, NULL, shifted.data);
+    d->ops->conv->forward(d, plan, N, from, w.data, NULL, shifted.data);
     heard(&h, text, sizeof text);
     assert_int_equal(l.counters().executions, before);
     assert_int_equal(lines_of(text), 1);
     assert_non_null(strstr(text, "multiple of 16"));
-    d->ops->copy(d, apart.data, from, (size_t)x_count * sizeof(float));
-    d->ops->conv_forward(d, plan, N, apart.data, w.data, NULL, copied.data);
+    d->ops->memory->copy(d, apart.data, from, (size_t)x_count * sizeof(float));
+    d->ops->conv->forward(d, plan, N, apart.data, w.data, NULL, copied.data);
     assert_int_equal(l.counters().executions, before + 1);
     double *want = tensor_values(&copied);
     assert_true(tensor_equals("y", &shifted, want, TOLERANCE_F32));
     free(want);
     tensor_free(&x), tensor_free(&w), tensor_free(&shifted), tensor_free(&copied), tensor_free(&apart);
-    d->ops->conv_destroy(d, plan);
+    d->ops->conv->destroy(d, plan);
 }
 
 enum { KEPT = 64 }; /* row counts that a plan keeps */
@@ -231,12 +231,12 @@ static Forward forward_new(Device *d, int64_t most) {
 }
 
 static void forward_run(Forward *f, int64_t N) {
-    f->d->ops->conv_forward(f->d, f->plan, N, f->x.data, f->w.data, NULL, f->y.data);
+    f->d->ops->conv->forward(f->d, f->plan, N, f->x.data, f->w.data, NULL, f->y.data);
 }
 
 static void forward_free(Forward *f) {
     tensor_free(&f->x), tensor_free(&f->w), tensor_free(&f->y);
-    f->d->ops->conv_destroy(f->d, f->plan);
+    f->d->ops->conv->destroy(f->d, f->plan);
 }
 
 /* A row count that was met needs no new plan while it is kept; the least recently used makes room. */
@@ -274,12 +274,12 @@ static void test_recorded(void **state) {
     double *want = tensor_values(&f.y);
     for (int time = 0; time < TIMES; time++) {
         const unsigned long long captured = l.all().captured;
-        d->ops->zero(d, f.y.data, (size_t)f.y.n * sizeof(float));
-        const int issue = d->ops->graph_begin(d, key);
+        d->ops->memory->zero(d, f.y.data, (size_t)f.y.n * sizeof(float));
+        const int issue = d->ops->graph->begin(d, key);
         assert_int_equal(issue, time != REPLAYED);
         if (issue) {
             forward_run(&f, KEPT + 1);
-            d->ops->graph_end(d);
+            d->ops->graph->end(d);
         }
         assert_int_equal(l.all().captured - captured, time == RECORDED);
         assert_true(tensor_equals("y", &f.y, want, TOLERANCE_EXACT));
@@ -289,8 +289,8 @@ static void test_recorded(void **state) {
     for (int64_t N = 1; N <= KEPT; N++) /* and now the recording goes with it */
         forward_run(&f, N);
     assert_int_equal(l.counters().descriptors - before.descriptors, 2 * KEPT);
-    assert_int_equal(d->ops->graph_begin(d, key), 1);
-    d->ops->graph_end(d);
+    assert_int_equal(d->ops->graph->begin(d, key), 1);
+    d->ops->graph->end(d);
     free(want);
     forward_free(&f);
     assert_int_equal(l.counters().descriptors, before.descriptors);

@@ -169,7 +169,7 @@ static Output output_new(Device *d, DType type, int64_t n) {
 /* Copies it to the host, checks its guard words and frees it; returns the host's memory. */
 static void *output_take(Output *output) {
     Tensor *t = &output->tensor;
-    t->device->ops->copy_out(t->device, output->host, t->data, (size_t)t->n * dtype_size(t->type));
+    t->device->ops->memory->copy_out(t->device, output->host, t->data, (size_t)t->n * dtype_size(t->type));
     assert_true(tensor_guards_hold(t));
     tensor_free(t);
     return output->host;
@@ -188,26 +188,26 @@ Result contrast_run(Device *d, const Problem *p) {
                            .products = p->products};
     Tensor z = tensor_new(d, DTYPE_F32, n), group = tensor_new(d, DTYPE_I32, c->rows),
            part = tensor_new(d, DTYPE_F64, 1);
-    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)ops->contrast_scratch(d, c->rows, p->groups, c->dim));
+    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)ops->contrast->scratch(d, c->rows, p->groups, c->dim));
     Output lse = output_new(d, DTYPE_F32, c->rows), anchored = output_new(d, DTYPE_F32, c->rows);
     Output dz = output_new(d, DTYPE_F32, n), sums = output_new(d, DTYPE_F32, (int64_t)p->groups * c->dim);
     Output counts = output_new(d, DTYPE_I32, p->groups);
     Result r = {0};
-    ops->copy_in(d, z.data, p->z, (size_t)n * sizeof *p->z);
-    ops->copy_in(d, group.data, p->group, (size_t)c->rows * sizeof *p->group);
+    ops->memory->copy_in(d, z.data, p->z, (size_t)n * sizeof *p->z);
+    ops->memory->copy_in(d, group.data, p->group, (size_t)c->rows * sizeof *p->group);
     for (int rank = 0; rank_range(c, rank, &shape); rank++) {
         float *own_lse = (float *)lse.tensor.data + shape.own_first;
-        ops->contrast_groups(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data);
-        ops->contrast_lse(d, &shape, z.data, own_lse, scratch.data);
-        ops->contrast_loss(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data, own_lse, part.data,
-                           (float *)anchored.tensor.data + shape.own_first);
+        ops->contrast->groups(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data);
+        ops->contrast->lse(d, &shape, z.data, own_lse, scratch.data);
+        ops->contrast->loss(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data, own_lse, part.data,
+                            (float *)anchored.tensor.data + shape.own_first);
         double *loss = tensor_values(&part);
         r.loss += *loss;
         free(loss);
     }
     for (int rank = 0; rank_range(c, rank, &shape); rank++)
-        ops->contrast_gradient(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data,
-                               anchored.tensor.data, (float *)dz.tensor.data + shape.own_first * c->dim, scratch.data);
+        ops->contrast->gradient(d, &shape, z.data, group.data, sums.tensor.data, counts.tensor.data,
+                                anchored.tensor.data, (float *)dz.tensor.data + shape.own_first * c->dim, scratch.data);
     r.lse = output_take(&lse), r.anchored = output_take(&anchored), r.dz = output_take(&dz);
     r.sums = output_take(&sums), r.counts = output_take(&counts);
     assert_true(tensor_guards_hold(&scratch) && tensor_guards_hold(&part));

@@ -360,17 +360,17 @@ static int passes_agree(Sweep *sweep, Device *d, ConvPlan *plan, const SweepCase
     const ToleranceKind stored = c->type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
     const ConvEpilogue epilogue = {.bias = c->bias ? o->bias.data : NULL, .add = c->add};
     double *want = want_forward(c, o);
-    d->ops->conv_forward(d, plan, c->N, o->x.data, o->w.data, c->bias || c->add ? &epilogue : NULL, o->y.data);
+    d->ops->conv->forward(d, plan, c->N, o->x.data, o->w.data, c->bias || c->add ? &epilogue : NULL, o->y.data);
     int ok = judge("y", &o->y, K, 0, o->over_k, want, stored);
     ok = guards("forward", sweep, d, o) && ok;
     free(want);
     want = want_backward_data(c, o);
-    d->ops->conv_backward_data(d, plan, c->N, o->dy.data, o->w.data, o->dx.data);
+    d->ops->conv->backward_data(d, plan, c->N, o->dy.data, o->w.data, o->dx.data);
     ok = judge("dx", &o->dx, C, 0, o->over_c, want, stored) && ok;
     ok = guards("backward data", sweep, d, o) && ok;
     free(want);
     want = want_backward_weight(c, o);
-    d->ops->conv_backward_weight(d, plan, c->N, o->x.data, o->dy.data, o->dw.data);
+    d->ops->conv->backward_weight(d, plan, c->N, o->x.data, o->dy.data, o->dw.data);
     ok = judge("dw", &o->dw, o->dw.n / K, 1, o->over_k, want, TOLERANCE_F32) && ok;
     ok = guards("backward weight", sweep, d, o) && ok;
     free(want);
@@ -382,7 +382,7 @@ SweepResult sweep_run(Sweep *sweep, const SweepCase *c) {
     ConvPlan *plan;
     Error err;
     char name[160];
-    if (d->ops->conv_create(d, &c->geometry, c->type, &plan, &err) != STATUS_OK) {
+    if (d->ops->conv->create(d, &c->geometry, c->type, &plan, &err) != STATUS_OK) {
         if (err.code == STATUS_CONFIG)
             return SWEEP_REFUSED;
         printf("%s\n", err.message);
@@ -392,7 +392,7 @@ SweepResult sweep_run(Sweep *sweep, const SweepCase *c) {
     operands_make(c, &o);
     const int ok = passes_agree(sweep, d, plan, c, &o);
     operands_free(&o);
-    d->ops->conv_destroy(d, plan);
+    d->ops->conv->destroy(d, plan);
     if (ok)
         return SWEEP_AGREES;
     sweep_name(c, name, sizeof name);

@@ -22,22 +22,22 @@ Tensor tensor_new(Device *device, DType type, int64_t n) {
     Tensor t = {.device = device, .type = type, .n = n};
     size_t bytes = bytes_of(&t) + 2 * GUARD_BYTES;
     Error err;
-    if (device->ops->alloc(device, bytes, &t.base, &err) != STATUS_OK) {
+    if (device->ops->memory->alloc(device, bytes, &t.base, &err) != STATUS_OK) {
         printf("%s\n", err.message);
         abort();
     }
     unsigned char *host = host_block(bytes);
     memset(host, GUARD_VALUE, bytes);
     memset(host + GUARD_BYTES, POISON, bytes_of(&t));
-    device->ops->copy_in(device, t.base, host, bytes);
-    device->ops->sync(device); /* it has read `host` */
+    device->ops->memory->copy_in(device, t.base, host, bytes);
+    device->ops->stream->sync(device); /* it has read `host` */
     free(host);
     t.data = (char *)t.base + GUARD_BYTES;
     return t;
 }
 
 void tensor_free(Tensor *t) {
-    t->device->ops->release(t->device, t->base, bytes_of(t) + 2 * GUARD_BYTES);
+    t->device->ops->memory->release(t->device, t->base, bytes_of(t) + 2 * GUARD_BYTES);
     t->base = t->data = NULL;
 }
 
@@ -78,8 +78,8 @@ void tensor_set(Tensor *t, const double *values) {
             break;
         }
     }
-    t->device->ops->copy_in(t->device, t->data, host, bytes_of(t));
-    t->device->ops->sync(t->device); /* it has read `host` */
+    t->device->ops->memory->copy_in(t->device, t->data, host, bytes_of(t));
+    t->device->ops->stream->sync(t->device); /* it has read `host` */
     free(host);
 }
 
@@ -104,7 +104,7 @@ Tensor tensor_zero(Device *device, DType type, int64_t n) {
 double *tensor_values(const Tensor *t) {
     char *host = host_block(bytes_of(t));
     double *values = host_block((size_t)t->n * sizeof *values);
-    t->device->ops->copy_out(t->device, host, t->data, bytes_of(t));
+    t->device->ops->memory->copy_out(t->device, host, t->data, bytes_of(t));
     for (int64_t i = 0; i < t->n; i++) {
         switch (t->type) {
         case DTYPE_F32:
@@ -138,7 +138,7 @@ double *tensor_values(const Tensor *t) {
 int tensor_guards_hold(const Tensor *t) {
     size_t bytes = bytes_of(t) + 2 * GUARD_BYTES;
     unsigned char *host = host_block(bytes);
-    t->device->ops->copy_out(t->device, host, t->base, bytes);
+    t->device->ops->memory->copy_out(t->device, host, t->base, bytes);
     int hold = 1;
     for (size_t i = 0; i < GUARD_BYTES; i++)
         hold = hold && host[i] == GUARD_VALUE && host[bytes - 1 - i] == GUARD_VALUE;

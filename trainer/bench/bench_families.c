@@ -27,41 +27,43 @@ static void run_norm(OpsBench *o, const void *arg) {
     float *mean = a->scale, *invstd = mean + C, *scale = mean + 2 * C, *shift = mean + 3 * C;
     switch (a->which) {
     case NORM_SUMS:
-        ops->norm_sums(o->d, a->M, C, o->dtype, a->x, a->sums);
+        ops->norm->sums(o->d, a->M, C, o->dtype, a->x, a->sums);
         break;
     case NORM_APPLY:
-        ops->norm_apply(o->d, a->M, C, o->dtype, a->x, scale, shift, NULL, 1, a->y);
+        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, scale, shift, NULL, 1, a->y);
         break;
     case NORM_APPLY_ADD:
-        ops->norm_apply(o->d, a->M, C, o->dtype, a->x, scale, shift, a->residual, 1, a->y);
+        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, scale, shift, a->residual, 1, a->y);
         break;
     case NORM_BACKWARD_SUMS:
-        ops->norm_backward_sums(o->d, a->M, C, o->dtype, a->y, NULL, NULL, a->x, mean, invstd, scale, shift, 1,
-                                a->sums);
+        ops->norm->backward_sums(o->d, a->M, C, o->dtype, a->y, NULL, NULL, a->x, mean, invstd, scale, shift, 1,
+                                 a->sums);
         break;
     default:
-        ops->norm_backward_apply(o->d, a->M, C, o->dtype, a->y, a->x, mean, invstd, scale, a->sums, (double)a->M, a->y);
+        ops->norm->backward_apply(o->d, a->M, C, o->dtype, a->y, a->x, mean, invstd, scale, a->sums, (double)a->M,
+                                  a->y);
     }
 }
 
 static void run_copy(OpsBench *o, const void *arg) {
     const Activation *a = arg;
-    o->d->ops->copy(o->d, a->y, a->x, (size_t)(a->M * a->C) * dtype_size(o->dtype));
+    o->d->ops->memory->copy(o->d, a->y, a->x, (size_t)(a->M * a->C) * dtype_size(o->dtype));
 }
 
 static void run_cast(OpsBench *o, const void *arg) {
     const Activation *a = arg;
-    o->d->ops->cast(o->d, a->M * a->C, DTYPE_F32, a->wide, o->dtype, a->y);
+    o->d->ops->convert->cast(o->d, a->M * a->C, DTYPE_F32, a->wide, o->dtype, a->y);
 }
 
 static void run_gather(OpsBench *o, const void *arg) {
     const Activation *a = arg;
-    o->d->ops->gather_rows(o->d, o->N, (size_t)(a->M / o->N * a->C) * dtype_size(o->dtype), a->x, a->index, a->y);
+    o->d->ops->convert->gather_rows(o->d, o->N, (size_t)(a->M / o->N * a->C) * dtype_size(o->dtype), a->x, a->index,
+                                    a->y);
 }
 
 static void run_guard(OpsBench *o, const void *arg) {
     const Activation *a = arg;
-    o->d->ops->guard_nonfinite(o->d, a->M * a->C, a->wide, (int64_t *)(void *)a->sums);
+    o->d->ops->optimise->nonfinite(o->d, a->M * a->C, a->wide, (int64_t *)(void *)a->sums);
 }
 
 static void bench_activation(OpsBench *o) {
@@ -107,7 +109,7 @@ typedef struct ViewsCase {
 
 static void run_views(OpsBench *o, const void *arg) {
     const ViewsCase *c = arg;
-    o->d->ops->views_make(o->d, &c->spec, o->N, o->side, o->side, c->images, c->ids, o->dtype, c->out, NULL);
+    o->d->ops->views->make(o->d, &c->spec, o->N, o->side, o->side, c->images, c->ids, o->dtype, c->out, NULL);
 }
 
 static void bench_views(OpsBench *o) {
@@ -162,28 +164,28 @@ static void run_last_stage(OpsBench *o, const void *arg) {
     const int HW = s->h * s->h, pixels = o->side * o->side;
     switch (s->which) {
     case POOL_FORWARD:
-        ops->pool_forward(o->d, o->N, HW, s->C, o->dtype, s->A, s->features);
+        ops->pool->forward(o->d, o->N, HW, s->C, o->dtype, s->A, s->features);
         break;
     case POOL_BACKWARD:
-        ops->pool_backward(o->d, o->N, HW, s->C, o->dtype, s->features, s->A);
+        ops->pool->backward(o->d, o->N, HW, s->C, o->dtype, s->features, s->A);
         break;
     case WEIGHTS:
-        ops->saliency_weights(o->d, o->N, HW, s->C, o->dtype, s->A, s->features);
+        ops->saliency->weights(o->d, o->N, HW, s->C, o->dtype, s->A, s->features);
         break;
     case CAM:
-        ops->saliency_cam(o->d, o->N, HW, s->C, o->dtype, s->A, s->features, 0, s->cam);
+        ops->saliency->cam(o->d, o->N, HW, s->C, o->dtype, s->A, s->features, 0, s->cam);
         break;
     case UPSAMPLE:
-        ops->saliency_upsample(o->d, o->N, s->h, s->h, o->side, o->side, s->cam, s->up);
+        ops->saliency->upsample(o->d, o->N, s->h, s->h, o->side, o->side, s->cam, s->up);
         break;
     case MASK:
-        ops->saliency_mask(o->d, o->N, pixels, s->up, 0.5f, s->mask);
+        ops->saliency->mask(o->d, o->N, pixels, s->up, 0.5f, s->mask);
         break;
     case TOP:
-        ops->saliency_top(o->d, o->N, pixels, s->up, pixels / 2, s->mask);
+        ops->saliency->top(o->d, o->N, pixels, s->up, pixels / 2, s->mask);
         break;
     default:
-        ops->saliency_apply(o->d, o->N, pixels, o->dtype, s->images, s->mask, fill, 0, s->out);
+        ops->saliency->apply(o->d, o->N, pixels, o->dtype, s->images, s->mask, fill, 0, s->out);
     }
 }
 
@@ -235,19 +237,19 @@ static void run_head(OpsBench *o, const void *arg) {
     const Ops *ops = o->d->ops;
     switch (c->which) {
     case DENSE_FORWARD:
-        ops->dense_forward(o->d, c->rows, c->in, c->out, c->x, c->w, c->bias, 1, c->y);
+        ops->dense->forward(o->d, c->rows, c->in, c->out, c->x, c->w, c->bias, 1, c->y);
         break;
     case DENSE_BACKWARD_DATA:
-        ops->dense_backward_data(o->d, c->rows, c->in, c->out, c->y, c->w, c->x);
+        ops->dense->backward_data(o->d, c->rows, c->in, c->out, c->y, c->w, c->x);
         break;
     case DENSE_BACKWARD_WEIGHT:
-        ops->dense_backward_weight(o->d, c->rows, c->in, c->out, c->x, c->y, c->dw, c->bias);
+        ops->dense->backward_weight(o->d, c->rows, c->in, c->out, c->x, c->y, c->dw, c->bias);
         break;
     case UNIT_FORWARD:
-        ops->unit_forward(o->d, c->rows, c->out, c->y, c->dw, c->norm);
+        ops->unit->forward(o->d, c->rows, c->out, c->y, c->dw, c->norm);
         break;
     default:
-        ops->classify_loss(o->d, c->rows, c->out, c->y, c->labels, 1.0f, c->norm, c->dw);
+        ops->classify->loss(o->d, c->rows, c->out, c->y, c->labels, 1.0f, c->norm, c->dw);
     }
 }
 
@@ -293,9 +295,9 @@ typedef struct LossCase {
 static void run_loss(OpsBench *o, const void *arg) {
     const LossCase *c = arg;
     if (c->gradient)
-        o->d->ops->contrast_gradient(o->d, &c->shape, c->z, c->group, c->sums, c->counts, c->lse, c->dz, c->scratch);
+        o->d->ops->contrast->gradient(o->d, &c->shape, c->z, c->group, c->sums, c->counts, c->lse, c->dz, c->scratch);
     else
-        o->d->ops->contrast_lse(o->d, &c->shape, c->z, c->lse, c->scratch);
+        o->d->ops->contrast->lse(o->d, &c->shape, c->z, c->lse, c->scratch);
 }
 
 static void bench_loss_passes(OpsBench *o) {
@@ -312,7 +314,7 @@ static void bench_loss_passes(OpsBench *o) {
                             .temperature = 0.1f,
                             .base_temperature = 0.07f,
                             .products = o->d->kind == DEVICE_CUDA ? o->dtype : DTYPE_F32}};
-    const size_t scratch = o->d->ops->contrast_scratch(o->d, rows, CLASSES, D);
+    const size_t scratch = o->d->ops->contrast->scratch(o->d, rows, CLASSES, D);
     float *x = ops_buffer(o, DTYPE_F32, rows * D, 0);
     c.z = ops_buffer(o, DTYPE_F32, rows * D, 0);
     c.lse = ops_buffer(o, DTYPE_F32, rows, 0);
@@ -322,8 +324,8 @@ static void bench_loss_passes(OpsBench *o) {
     c.group = ops_buffer(o, DTYPE_I32, rows, CLASSES);
     c.scratch = ops_buffer(o, DTYPE_U8, (int64_t)scratch + 1, 0);
     if (o->status == STATUS_OK) {
-        o->d->ops->unit_forward(o->d, rows, D, x, c.z, c.lse);
-        o->d->ops->contrast_groups(o->d, &c.shape, c.z, c.group, c.sums, c.counts);
+        o->d->ops->unit->forward(o->d, rows, D, x, c.z, c.lse);
+        o->d->ops->contrast->groups(o->d, &c.shape, c.z, c.group, c.sums, c.counts);
     }
     ops_case(o, "contrast_lse", of, flop, run_loss, &c);
     c.gradient = 1;
@@ -343,7 +345,7 @@ typedef struct SgdCase {
 static void run_sgd(OpsBench *o, const void *arg) {
     static const SgdStep step = {.lr = 1e-6f, .momentum = 0.9f, .weight_decay = 1e-4f};
     const SgdCase *c = arg;
-    o->d->ops->sgd(o->d, c->n, &step, c->gradient, c->velocity, c->parameter, c->low);
+    o->d->ops->optimise->sgd(o->d, c->n, &step, c->gradient, c->velocity, c->parameter, c->low);
 }
 
 static void bench_sgd(OpsBench *o) {

@@ -95,7 +95,7 @@ static Status read_epochs(BenchContext *b, const Dataset *dataset, LoaderMode mo
         status = loader_start_epoch(source.loader, (uint32_t)epoch + 1, 0, err);
         while (status == STATUS_OK && !done)
             status = take(&source, &images, &done, err);
-        b->runtime.device.ops->sync(&b->runtime.device);
+        b->runtime.device.ops->stream->sync(&b->runtime.device);
         seconds[epoch] = clock_seconds() - begin;
     }
     if (status == STATUS_OK)

@@ -37,7 +37,7 @@ static Status time_loss(BenchContext *b, Contrastive *c, const float *z, float *
         comm_barrier(comm);
         double begin = clock_seconds();
         contrastive_run(c, z, group, CLASSES + 1, own_rows, o->rows, share, dz);
-        c->device->ops->copy_out(c->device, &loss, share, sizeof loss);
+        c->device->ops->memory->copy_out(c->device, &loss, share, sizeof loss);
         if (i >= 0)
             seconds[i] = clock_seconds() - begin;
     }
@@ -72,24 +72,24 @@ Status bench_loss(BenchContext *b, Error *err) {
     const size_t bytes = sizeof(float) * (size_t)((own + 1) * o->dim);
     void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL, *share = NULL;
     Contrastive c = {0};
-    Status status = d->ops->alloc(d, bytes, &x, err);
+    Status status = d->ops->memory->alloc(d, bytes, &x, err);
     if (status == STATUS_OK)
-        status = d->ops->alloc(d, bytes, &z, err);
+        status = d->ops->memory->alloc(d, bytes, &z, err);
     if (status == STATUS_OK)
-        status = d->ops->alloc(d, bytes, &dz, err);
+        status = d->ops->memory->alloc(d, bytes, &dz, err);
     if (status == STATUS_OK)
-        status = d->ops->alloc(d, sizeof(float) * (size_t)(own + 1), &norm, err);
+        status = d->ops->memory->alloc(d, sizeof(float) * (size_t)(own + 1), &norm, err);
     if (status == STATUS_OK)
-        status = d->ops->alloc(d, sizeof(double), &share, err);
+        status = d->ops->memory->alloc(d, sizeof(double), &share, err);
     float *host = malloc(bytes);
     if (status == STATUS_OK && !host)
         status = error_set(err, STATUS_SYSTEM, "out of memory");
     if (status == STATUS_OK) {
         bench_fill(host, own * o->dim, (uint64_t)comm->rank);
-        d->ops->copy_in(d, x, host, sizeof(float) * (size_t)(own * o->dim));
-        d->ops->unit_forward(d, own, (int)o->dim, x, z, norm);
-        d->ops->zero(d, dz, bytes);
-        d->ops->sync(d);
+        d->ops->memory->copy_in(d, x, host, sizeof(float) * (size_t)(own * o->dim));
+        d->ops->unit->forward(d, own, (int)o->dim, x, z, norm);
+        d->ops->memory->zero(d, dz, bytes);
+        d->ops->stream->sync(d);
         const double before = memory_mb(d, 0);
         status =
             contrastive_init(&c, d, comm, own, o->rows, (int)o->dim, CLASSES + 1, 0.1, 0.07, b->runtime.dtype, err);
@@ -99,11 +99,11 @@ Status bench_loss(BenchContext *b, Error *err) {
     void *const parts[] = {x, z, dz};
     for (int i = 0; i < 3; i++)
         if (parts[i])
-            d->ops->release(d, parts[i], bytes);
+            d->ops->memory->release(d, parts[i], bytes);
     if (norm)
-        d->ops->release(d, norm, sizeof(float) * (size_t)(own + 1));
+        d->ops->memory->release(d, norm, sizeof(float) * (size_t)(own + 1));
     if (share)
-        d->ops->release(d, share, sizeof(double));
+        d->ops->memory->release(d, share, sizeof(double));
     contrastive_free(&c);
     free(host);
     free(own_rows);

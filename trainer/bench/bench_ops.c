@@ -29,10 +29,10 @@ static Status make_tile(OpsBench *o, Error *err) {
     if (!host)
         return error_set(err, STATUS_SYSTEM, "out of memory");
     bench_fill(host, TILE, 11);
-    Status status = o->d->ops->alloc(o->d, TILE * sizeof *host, &o->tile, err);
+    Status status = o->d->ops->memory->alloc(o->d, TILE * sizeof *host, &o->tile, err);
     if (status == STATUS_OK)
-        o->d->ops->copy_in(o->d, o->tile, host, TILE * sizeof *host);
-    o->d->ops->sync(o->d); /* `host` lives until it is copied */
+        o->d->ops->memory->copy_in(o->d, o->tile, host, TILE * sizeof *host);
+    o->d->ops->stream->sync(o->d); /* `host` lives until it is copied */
     free(host);
     return status;
 }
@@ -51,8 +51,8 @@ static void fill_integers(OpsBench *o, DType type, int64_t n, int limit, void *o
         else
             ((int64_t *)host)[i] = i % limit;
     }
-    o->d->ops->copy_in(o->d, out, host, bytes);
-    o->d->ops->sync(o->d);
+    o->d->ops->memory->copy_in(o->d, out, host, bytes);
+    o->d->ops->stream->sync(o->d);
     free(host);
 }
 
@@ -61,12 +61,12 @@ static void fill_from_tile(OpsBench *o, DType type, int64_t n, char *out) {
     const size_t size = dtype_size(type), total = (size_t)n * size;
     size_t done = (size_t)(n < TILE ? n : TILE) * size;
     if (type == DTYPE_U8)
-        ops->copy(o->d, out, o->tile, done); /* bytes of floats */
+        ops->memory->copy(o->d, out, o->tile, done); /* bytes of floats */
     else
-        ops->cast(o->d, n < TILE ? n : TILE, DTYPE_F32, o->tile, type, out);
+        ops->convert->cast(o->d, n < TILE ? n : TILE, DTYPE_F32, o->tile, type, out);
     for (size_t part; done < total; done += part) {
         part = done < total - done ? done : total - done;
-        ops->copy(o->d, out + done, out, part);
+        ops->memory->copy(o->d, out + done, out, part);
     }
 }
 
@@ -79,7 +79,7 @@ void *ops_buffer(OpsBench *o, DType type, int64_t n, int limit) {
         return NULL;
     }
     const size_t bytes = (size_t)n * dtype_size(type);
-    o->status = o->d->ops->alloc(o->d, bytes, &out, o->err);
+    o->status = o->d->ops->memory->alloc(o->d, bytes, &out, o->err);
     if (o->status != STATUS_OK)
         return NULL;
     o->buffer[o->buffers] = out;
@@ -94,7 +94,7 @@ void *ops_buffer(OpsBench *o, DType type, int64_t n, int limit) {
 void ops_release_all(OpsBench *o) {
     while (o->buffers > 0) {
         o->buffers--;
-        o->d->ops->release(o->d, o->buffer[o->buffers], o->bytes[o->buffers]);
+        o->d->ops->memory->release(o->d, o->buffer[o->buffers], o->bytes[o->buffers]);
     }
 }
 
@@ -103,12 +103,12 @@ void ops_release_all(OpsBench *o) {
 
 static double time_calls(OpsBench *o, int64_t calls, void (*run)(OpsBench *, const void *), const void *arg) {
     const Ops *ops = o->d->ops;
-    ops->stamp(o->d, 0);
+    ops->stream->stamp(o->d, 0);
     for (int64_t i = 0; i < calls; i++)
         run(o, arg);
-    ops->stamp(o->d, 1);
-    ops->sync(o->d);
-    return ops->stamp_seconds(o->d, 0, 1) / (double)calls;
+    ops->stream->stamp(o->d, 1);
+    ops->stream->sync(o->d);
+    return ops->stream->seconds(o->d, 0, 1) / (double)calls;
 }
 
 double ops_time(OpsBench *o, void (*run)(OpsBench *o, const void *arg), const void *arg) {
@@ -152,7 +152,7 @@ typedef struct CopyCase {
 
 static void run_copy(OpsBench *o, const void *arg) {
     const CopyCase *c = arg;
-    o->d->ops->copy(o->d, c->to, c->from, c->bytes);
+    o->d->ops->memory->copy(o->d, c->to, c->from, c->bytes);
 }
 
 typedef struct GemmCase {
@@ -166,9 +166,9 @@ typedef struct GemmCase {
 static void run_gemm(OpsBench *o, const void *arg) {
     const GemmCase *c = arg;
     if (c->plan)
-        o->d->ops->conv_forward(o->d, c->plan, c->n / 64, c->x, c->w, NULL, c->y);
+        o->d->ops->conv->forward(o->d, c->plan, c->n / 64, c->x, c->w, NULL, c->y);
     else
-        o->d->ops->dense_forward(o->d, c->n, (int)c->n, (int)c->n, c->x, c->w, NULL, 0, c->y);
+        o->d->ops->dense->forward(o->d, c->n, (int)c->n, (int)c->n, c->x, c->w, NULL, 0, c->y);
 }
 
 static void measure_gemm(OpsBench *o, Reference which, int64_t n) {
@@ -181,14 +181,14 @@ static void measure_gemm(OpsBench *o, Reference which, int64_t n) {
     if (o->status == STATUS_OK && which == REFERENCE_GEMM) {
         const int plain = o->d->plain_conv;
         o->d->plain_conv = 1;
-        o->status = o->d->ops->conv_create(o->d, &g, type, &c.plan, o->err);
+        o->status = o->d->ops->conv->create(o->d, &g, type, &c.plan, o->err);
         o->d->plain_conv = plain;
     }
     const double seconds = ops_time(o, run_gemm, &c);
     if (o->status == STATUS_OK)
         o->reference[which] = 2e-9 * (double)n * (double)n * (double)n / seconds;
     if (c.plan)
-        o->d->ops->conv_destroy(o->d, c.plan);
+        o->d->ops->conv->destroy(o->d, c.plan);
     ops_release_all(o);
 }
 
@@ -233,11 +233,11 @@ static void run_conv(OpsBench *o, const void *arg) {
     const ConvCase *c = arg;
     const Ops *ops = o->d->ops;
     if (c->way == 0)
-        ops->conv_forward(o->d, c->plan, o->N, c->x, c->w, NULL, c->y);
+        ops->conv->forward(o->d, c->plan, o->N, c->x, c->w, NULL, c->y);
     else if (c->way == 1)
-        ops->conv_backward_data(o->d, c->plan, o->N, c->y, c->w, c->x);
+        ops->conv->backward_data(o->d, c->plan, o->N, c->y, c->w, c->x);
     else
-        ops->conv_backward_weight(o->d, c->plan, o->N, c->x, c->y, c->dw);
+        ops->conv->backward_weight(o->d, c->plan, o->N, c->x, c->y, c->dw);
 }
 
 static void bench_conv(OpsBench *o, const ConvGeometry *g) {
@@ -253,7 +253,7 @@ static void bench_conv(OpsBench *o, const ConvGeometry *g) {
                   .w = ops_buffer(o, o->dtype, weights, 0),
                   .dw = ops_buffer(o, DTYPE_F32, weights, 0)};
     if (o->status == STATUS_OK)
-        o->status = o->d->ops->conv_create(o->d, g, o->dtype, &c.plan, o->err);
+        o->status = o->d->ops->conv->create(o->d, g, o->dtype, &c.plan, o->err);
     snprintf(name, sizeof name, "conv %dx%d %d->%d k%d s%d", g->H, g->W, g->C, g->K, g->R, g->stride);
     json_begin_object(json, NULL);
     json_string(json, "op", name);
@@ -272,7 +272,7 @@ static void bench_conv(OpsBench *o, const ConvGeometry *g) {
     if (text)
         printf(" GFLOP/s\n");
     if (c.plan)
-        o->d->ops->conv_destroy(o->d, c.plan);
+        o->d->ops->conv->destroy(o->d, c.plan);
     ops_release_all(o);
 }
 
@@ -319,7 +319,7 @@ Status bench_ops(BenchContext *b, Error *err) {
     json_number(&b->json, "seconds", clock_seconds() - begin);
     ops_release_all(&o);
     if (o.tile)
-        o.d->ops->release(o.d, o.tile, TILE * sizeof(float));
+        o.d->ops->memory->release(o.d, o.tile, TILE * sizeof(float));
     free(o.seconds);
     return o.status;
 }

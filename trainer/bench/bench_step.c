@@ -18,17 +18,17 @@ static Status fill_views(BenchContext *b, int64_t rows, StepViews *views, Error 
     float *host = malloc(sizeof(float) * (size_t)n);
     if (!host)
         return error_set(err, STATUS_SYSTEM, "out of memory for %lld random pixels", (long long)n);
-    Status status = d->ops->alloc(d, sizeof(float) * (size_t)n, &staged, err);
+    Status status = d->ops->memory->alloc(d, sizeof(float) * (size_t)n, &staged, err);
     for (uint64_t v = 0; v < 3 && status == STATUS_OK; v++) {
         if (!buffers[v])
             continue;
         bench_fill(host, n, 100 * (uint64_t)b->runtime.comm.rank + v);
-        d->ops->copy_in(d, staged, host, sizeof(float) * (size_t)n);
-        d->ops->cast(d, n, DTYPE_F32, staged, views->dtype, buffers[v]);
-        d->ops->sync(d);
+        d->ops->memory->copy_in(d, staged, host, sizeof(float) * (size_t)n);
+        d->ops->convert->cast(d, n, DTYPE_F32, staged, views->dtype, buffers[v]);
+        d->ops->stream->sync(d);
     }
     if (staged)
-        d->ops->release(d, staged, sizeof(float) * (size_t)n);
+        d->ops->memory->release(d, staged, sizeof(float) * (size_t)n);
     free(host);
     return status;
 }
@@ -79,7 +79,7 @@ static Status time_steps(BenchContext *b, Step *step, const StepViews *views, Er
             marks.begin();
         double begin = clock_seconds();
         step_run(step, &input, views, 1, &report);
-        step->device->ops->sync(step->device);
+        step->device->ops->stream->sync(step->device);
         if (marked)
             marks.end();
         if (i < 0)

@@ -34,9 +34,9 @@ Status feed_init(Feed *feed, Device *device, const Resident *resident, int64_t m
     list_parts(feed, parts);
     for (int p = 0; p < PARTS; p++)
         if (parts[p].bytes)
-            RETURN_IF(device->ops->alloc(device, parts[p].bytes, parts[p].at, err));
+            RETURN_IF(device->ops->memory->alloc(device, parts[p].bytes, parts[p].at, err));
     for (int s = 0; s < FEED_SETS; s++)
-        device->ops->upload_release(device, s);
+        device->ops->upload->release(device, s);
     return STATUS_OK;
 }
 
@@ -47,7 +47,7 @@ void feed_free(Feed *feed) {
     list_parts(feed, parts);
     for (int p = 0; p < PARTS; p++)
         if (*parts[p].at)
-            feed->device->ops->release(feed->device, *parts[p].at, parts[p].bytes);
+            feed->device->ops->memory->release(feed->device, *parts[p].at, parts[p].bytes);
     *feed = (Feed){0};
 }
 
@@ -66,11 +66,11 @@ static void start(Feed *feed, const Batch *batch) {
     Device *d = feed->device;
     const int set = feed->filling;
     const size_t rows = (size_t)batch->rows;
-    d->ops->upload_start(d, set, feed->sets[set].ids, batch->ids, rows * sizeof *batch->ids);
+    d->ops->upload->start(d, set, feed->sets[set].ids, batch->ids, rows * sizeof *batch->ids);
     if (feed->resident)
-        d->ops->upload_start(d, set, feed->sets[set].index, batch->index, rows * sizeof *batch->index);
+        d->ops->upload->start(d, set, feed->sets[set].index, batch->index, rows * sizeof *batch->index);
     else
-        d->ops->upload_start(d, set, feed->sets[set].images, batch->images, rows * image_bytes(feed));
+        d->ops->upload->start(d, set, feed->sets[set].images, batch->images, rows * image_bytes(feed));
     feed->started = 1;
 }
 
@@ -90,13 +90,13 @@ void feed_load(Feed *feed, const Batch *batch) {
         start(feed, batch);
     feed->started = 0;
     feed->filling = (set + 1) % FEED_SETS;
-    d->ops->upload_release(d, feed->filling); /* views of the batch before were the last to read it */
-    d->ops->upload_wait(d, set);
+    d->ops->upload->release(d, feed->filling); /* views of the batch before were the last to read it */
+    d->ops->upload->wait(d, set);
     feed->ids = feed->sets[set].ids;
     feed->images = feed->sets[set].images;
     if (feed->resident) {
-        d->ops->gather_rows(d, batch->rows, image_bytes(feed), feed->resident->images, feed->sets[set].index,
-                            feed->gathered);
+        d->ops->convert->gather_rows(d, batch->rows, image_bytes(feed), feed->resident->images, feed->sets[set].index,
+                                     feed->gathered);
         feed->images = feed->gathered;
     }
 }
@@ -112,13 +112,13 @@ void feed_prefetch(Feed *feed, Loader *loader) {
 
 void feed_done(Feed *feed, Loader *loader, const Batch *batch) {
     const int set = (feed->filling + FEED_SETS - 1) % FEED_SETS;
-    feed->device->ops->upload_finish(feed->device, set);
+    feed->device->ops->upload->finish(feed->device, set);
     loader_release(loader, batch);
 }
 
 void feed_drop(Feed *feed, Loader *loader) {
     if (feed->started)
-        feed->device->ops->upload_finish(feed->device, feed->filling);
+        feed->device->ops->upload->finish(feed->device, feed->filling);
     if (feed->has_ahead)
         loader_release(loader, &feed->ahead);
     feed->started = feed->has_ahead = 0;
@@ -127,8 +127,8 @@ void feed_drop(Feed *feed, Loader *loader) {
 void feed_view(Feed *feed, const Config *config, ViewKind kind, uint32_t epoch, uint32_t view, int64_t rows,
                DType dtype, void *out) {
     ViewSpec spec = view_spec(config, kind, epoch, view, feed->mean, feed->std);
-    feed->device->ops->views_make(feed->device, &spec, rows, feed->size, feed->size, feed->images, feed->ids, dtype,
-                                  out, NULL);
+    feed->device->ops->views->make(feed->device, &spec, rows, feed->size, feed->size, feed->images, feed->ids, dtype,
+                                   out, NULL);
 }
 
 void feed_step(Feed *feed, const Config *config, StepViews *views, uint32_t epoch, int64_t rows, int mask) {

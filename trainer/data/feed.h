@@ -7,9 +7,9 @@
  *     ...the step...
  *     feed_done(feed, loader, &batch)          the batch goes back to the loader
  *
- * Two sets of device buffers take turns, each an upload slot (kernels/ops.h): one is read while the other is filled.
- * Batches must lie in the device's host_alloc memory (LoaderConfig.device); their labels stay as they are until
- * feed_done. With a Resident the batches come from a loader in ids mode, only indices and ids are copied, and the
+ * Two sets of device buffers take turns, each an upload slot (kernels/contract/upload.h): one is read while the other
+ * is filled. Batches must lie in the device's host_alloc memory (LoaderConfig.device); their labels stay as they are
+ * until feed_done. With a Resident the batches come from a loader in ids mode, only indices and ids are copied, and the
  * images are gathered on the device. */
 #ifndef EXCON_TRAINER_FEED_H
 #define EXCON_TRAINER_FEED_H

@@ -30,7 +30,7 @@ static Status allocate(Evaluator *e, Error *err) {
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         e->block_bytes += round64(parts[i].bytes);
-    RETURN_IF(m->device->ops->alloc(m->device, e->block_bytes, &e->block, err));
+    RETURN_IF(m->device->ops->memory->alloc(m->device, e->block_bytes, &e->block, err));
     char *at = e->block;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].at = at;
@@ -56,7 +56,7 @@ static Status init_parts(Evaluator *e, const float mean[3], const float std[3], 
     RETURN_IF(heads_init(&e->heads, e->model, e->max_rows, err));
     RETURN_IF(explainer_init(&e->explainer, &options, e->model, &e->heads, e->max_rows, err));
     e->arena_bytes = explainer_arena_bytes(&e->explainer);
-    RETURN_IF(e->model->device->ops->alloc(e->model->device, e->arena_bytes, &e->arena, err));
+    RETURN_IF(e->model->device->ops->memory->alloc(e->model->device, e->arena_bytes, &e->arena, err));
     e->explainer.arena = e->arena;
     RETURN_IF(feed_init(&e->feed, e->model->device, NULL, e->max_rows, e->model->shape.size, mean, std, err));
     return allocate(e, err);
@@ -79,9 +79,9 @@ void evaluator_free(Evaluator *e) {
         return;
     Device *d = e->model->device;
     if (e->arena)
-        d->ops->release(d, e->arena, e->arena_bytes);
+        d->ops->memory->release(d, e->arena, e->arena_bytes);
     if (e->block)
-        d->ops->release(d, e->block, e->block_bytes);
+        d->ops->memory->release(d, e->block, e->block_bytes);
     explainer_free(&e->explainer);
     heads_free(&e->heads);
     feed_free(&e->feed);
@@ -95,10 +95,10 @@ static void add_accuracy(Evaluator *e, int64_t rows, Sums *sums) {
     const Model *m = e->model;
     const Ops *ops = m->device->ops;
     const int C = m->shape.classes;
-    ops->classify_rank(m->device, rows, C, e->heads.logits, e->labels, e->rank);
-    ops->classify_loss(m->device, rows, C, e->heads.logits, e->labels, 1.0f, e->heads.losses, NULL);
-    ops->copy_out(m->device, e->host_i, e->rank, sizeof(int32_t) * (size_t)rows);
-    ops->copy_out(m->device, e->host_f, e->heads.losses, sizeof(float) * (size_t)rows);
+    ops->classify->rank(m->device, rows, C, e->heads.logits, e->labels, e->rank);
+    ops->classify->loss(m->device, rows, C, e->heads.logits, e->labels, 1.0f, e->heads.losses, NULL);
+    ops->memory->copy_out(m->device, e->host_i, e->rank, sizeof(int32_t) * (size_t)rows);
+    ops->memory->copy_out(m->device, e->host_f, e->heads.losses, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++) {
         sums->top1 += e->host_i[i] < 1;
         sums->top5 += e->host_i[i] < (C < 5 ? C : 5);
@@ -118,9 +118,9 @@ static void add_change(Evaluator *e, int64_t rows, int64_t global_rows, Faithful
     const Model *m = e->model;
     const Ops *ops = m->device->ops;
     explain_classify(&e->explainer, e->explainer.masked, rows, global_rows);
-    ops->classify_probability(m->device, rows, m->shape.classes, e->heads.logits, e->predicted, e->after);
-    ops->copy_out(m->device, e->host_f, e->before, sizeof(float) * (size_t)rows);
-    ops->copy_out(m->device, e->host_g, e->after, sizeof(float) * (size_t)rows);
+    ops->classify->probability(m->device, rows, m->shape.classes, e->heads.logits, e->predicted, e->after);
+    ops->memory->copy_out(m->device, e->host_f, e->before, sizeof(float) * (size_t)rows);
+    ops->memory->copy_out(m->device, e->host_g, e->after, sizeof(float) * (size_t)rows);
     for (int64_t i = 0; i < rows; i++) {
         const double o = e->host_f[i], p = e->host_g[i];
         sums->drop += positive(o - p) / o;
@@ -136,16 +136,16 @@ static void add_faithfulness(Evaluator *e, int64_t rows, int64_t global_rows, in
     Explainer *x = &e->explainer;
     const int C = m->shape.classes, px = m->shape.size * m->shape.size;
     static const float zero[3] = {0, 0, 0};
-    ops->classify_predict(m->device, rows, C, e->heads.logits, e->predicted);
-    ops->classify_probability(m->device, rows, C, e->heads.logits, e->predicted, e->before);
+    ops->classify->predict(m->device, rows, C, e->heads.logits, e->predicted);
+    ops->classify->probability(m->device, rows, C, e->heads.logits, e->predicted, e->before);
     explain_saliency(x, e->images, e->labels, rows, global_rows);
     if (reductions & EVAL_TOP) {
-        ops->saliency_top(m->device, rows, px, x->up, (int)(EVAL_KEEP_SHARE * px), x->mask);
-        ops->saliency_apply(m->device, rows, px, m->dtype, e->images, x->mask, zero, 0, x->masked);
+        ops->saliency->top(m->device, rows, px, x->up, (int)(EVAL_KEEP_SHARE * px), x->mask);
+        ops->saliency->apply(m->device, rows, px, m->dtype, e->images, x->mask, zero, 0, x->masked);
         add_change(e, rows, global_rows, &sums->top);
     }
     if (reductions & EVAL_SOFT) {
-        ops->saliency_soften(m->device, rows, px, m->dtype, e->images, x->up, x->masked);
+        ops->saliency->soften(m->device, rows, px, m->dtype, e->images, x->up, x->masked);
         add_change(e, rows, global_rows, &sums->soft);
     }
 }
@@ -161,11 +161,12 @@ static void fill_sheet(Evaluator *e, const Batch *batch) {
     e->sheet->rows = (int)n;
     for (int64_t i = 0; i < n; i++) {
         const size_t from = (size_t)(i * batch->rows / n);
-        ops->copy(m->device, (char *)x->masked + (size_t)i * bytes, (const char *)e->images + from * bytes, bytes);
+        ops->memory->copy(m->device, (char *)x->masked + (size_t)i * bytes, (const char *)e->images + from * bytes,
+                          bytes);
         memcpy(e->sheet->images + (size_t)i * px * 3, batch->images + from * px * 3, px * 3);
     }
     explain_saliency(x, x->masked, e->labels, n, n);
-    ops->copy_out(m->device, e->sheet->maps, x->up, sizeof(float) * (size_t)n * px);
+    ops->memory->copy_out(m->device, e->sheet->maps, x->up, sizeof(float) * (size_t)n * px);
 }
 
 static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *sums, Error *err) {
@@ -179,7 +180,7 @@ static Status run_batches(Evaluator *e, Loader *loader, int reductions, Sums *su
             return STATUS_OK;
         const int64_t rows = batch.rows;
         feed_load(&e->feed, &batch);
-        ops->copy_in(e->model->device, e->labels, batch.labels, sizeof(int32_t) * (size_t)rows);
+        ops->memory->copy_in(e->model->device, e->labels, batch.labels, sizeof(int32_t) * (size_t)rows);
         feed_view(&e->feed, e->config, VIEW_STANDARD, 0, 0, rows, e->model->dtype, e->images);
         feed_prefetch(&e->feed, loader);
         explain_classify(&e->explainer, e->images, rows, batch.global_rows);

@@ -12,7 +12,7 @@ Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_
                        .base_temperature = (float)base_temperature,
                        .products = products};
     const Ops *ops = device->ops;
-    c->scratch_bytes = ops->contrast_scratch(device, max_rows, max_groups, dim);
+    c->scratch_bytes = ops->contrast->scratch(device, max_rows, max_groups, dim);
     struct {
         void **at;
         size_t bytes;
@@ -28,7 +28,7 @@ Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].bytes)
-            RETURN_IF(ops->alloc(device, parts[i].bytes, parts[i].at, err));
+            RETURN_IF(ops->memory->alloc(device, parts[i].bytes, parts[i].at, err));
     return STATUS_OK;
 }
 
@@ -51,7 +51,7 @@ void contrastive_free(Contrastive *c) {
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].at)
-            ops->release(c->device, parts[i].at, parts[i].bytes);
+            ops->memory->release(c->device, parts[i].at, parts[i].bytes);
     *c = (Contrastive){0};
 }
 
@@ -89,16 +89,16 @@ void contrastive_run(Contrastive *c, const float *z, const int32_t *group, int g
         shape.own_first += r < c->comm->rank ? own_rows[r] : 0;
         shape.rows += own_rows[r];
     }
-    ops->zero(c->device, loss, sizeof *loss);
+    ops->memory->zero(c->device, loss, sizeof *loss);
     if (shape.rows == 0 || anchors == 0)
         return;
     int32_t *own_group = c->group_all + shape.own_first;
-    ops->copy_in(c->device, own_group, group, sizeof(int32_t) * (size_t)shape.own_rows);
+    ops->memory->copy_in(c->device, own_group, group, sizeof(int32_t) * (size_t)shape.own_rows);
     collectives->all_gather(c->comm, own_group, own_rows, sizeof(int32_t), c->group_all);
     collectives->all_gather(c->comm, z, own_rows, sizeof(float) * (size_t)c->dim, c->z_all);
-    ops->contrast_groups(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts);
-    ops->contrast_lse(c->device, &shape, c->z_all, c->lse_own, c->scratch);
-    ops->contrast_loss(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_own, loss, c->lse_masked);
+    ops->contrast->groups(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts);
+    ops->contrast->lse(c->device, &shape, c->z_all, c->lse_own, c->scratch);
+    ops->contrast->loss(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_own, loss, c->lse_masked);
     collectives->all_gather(c->comm, c->lse_masked, own_rows, sizeof(float), c->lse_all);
-    ops->contrast_gradient(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_all, dz, c->scratch);
+    ops->contrast->gradient(c->device, &shape, c->z_all, c->group_all, c->sums, c->counts, c->lse_all, dz, c->scratch);
 }

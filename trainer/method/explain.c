@@ -42,7 +42,7 @@ static Status allocate(Explainer *e, Error *err) {
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         e->block_bytes += round64(parts[i].bytes);
-    RETURN_IF(m->device->ops->alloc(m->device, e->block_bytes, &e->block, err));
+    RETURN_IF(m->device->ops->memory->alloc(m->device, e->block_bytes, &e->block, err));
     char *at = e->block;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].at = at;
@@ -77,7 +77,7 @@ void explainer_free(Explainer *e) {
     plan_free(&e->explain);
     plan_free(&e->infer);
     if (e->block)
-        e->model->device->ops->release(e->model->device, e->block, e->block_bytes);
+        e->model->device->ops->memory->release(e->model->device, e->block, e->block_bytes);
     *e = (Explainer){0};
 }
 
@@ -103,7 +103,7 @@ static Walk make_walk(const Explainer *e, const Plan *plan, int64_t rows, int64_
 /* Forward of the images themselves; their batch statistics are kept for explain_select. */
 static void forward_images(Explainer *e, const Walk *walk, const void *images) {
     const Model *m = e->model;
-    m->device->ops->copy(m->device, walk_at(walk, 0), images, image_bytes(m) * (size_t)walk->rows);
+    m->device->ops->memory->copy(m->device, walk_at(walk, 0), images, image_bytes(m) * (size_t)walk->rows);
     walk_forward(walk, e->heads->features);
     if (e->updates)
         walk_save_moments(m, e->moments);
@@ -115,14 +115,14 @@ static const int32_t *choose_targets(Explainer *e, int64_t rows, const int32_t *
     if (e->options.target != TARGET_PREDICTED)
         return labels;
     heads_classify(e->heads, rows);
-    m->device->ops->classify_predict(m->device, rows, m->shape.classes, e->heads->logits, e->target);
+    m->device->ops->classify->predict(m->device, rows, m->shape.classes, e->heads->logits, e->target);
     return e->target;
 }
 
 /* d logit[target] / d features. */
 static void seed_backward(Explainer *e, int64_t rows, const int32_t *target) {
     const Model *m = e->model;
-    m->device->ops->classify_onehot(m->device, rows, m->shape.classes, target, e->heads->dlogits);
+    m->device->ops->classify->onehot(m->device, rows, m->shape.classes, target, e->heads->dlogits);
     heads_classify_backward_data(e->heads, rows);
 }
 
@@ -132,20 +132,20 @@ static void gradcam(Explainer *e, const Walk *walk, const void *images, const in
     forward_images(e, walk, images);
     seed_backward(e, walk->rows, choose_targets(e, walk->rows, labels));
     const void *dA = walk_backward_to(walk, e->heads->dfeatures, e->layer);
-    ops->saliency_weights(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, dA, e->alpha);
-    ops->saliency_cam(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, walk_at(walk, m->layers[e->layer].out),
-                      e->alpha, e->options.relu, e->cam);
+    ops->saliency->weights(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, dA, e->alpha);
+    ops->saliency->cam(m->device, walk->rows, e->h * e->w, e->channels, m->dtype,
+                       walk_at(walk, m->layers[e->layer].out), e->alpha, e->options.relu, e->cam);
 }
 
 /* y = x*scale + shift on image channels, by the norm operator. */
 static void affine(Explainer *e, int64_t rows, float scale, const void *x, const void *add, void *y) {
     const Model *m = e->model;
     const float host[6] = {scale, scale, scale, 0, 0, 0};
-    m->device->ops->sync(m->device);
-    m->device->ops->copy_in(m->device, e->constants, host, sizeof host);
-    m->device->ops->norm_apply(m->device, rows * m->shape.size * m->shape.size, 3, m->dtype, x, e->constants,
-                               e->constants + 3, add, 0, y);
-    m->device->ops->sync(m->device);
+    m->device->ops->stream->sync(m->device);
+    m->device->ops->memory->copy_in(m->device, e->constants, host, sizeof host);
+    m->device->ops->norm->apply(m->device, rows * m->shape.size * m->shape.size, 3, m->dtype, x, e->constants,
+                                e->constants + 3, add, 0, y);
+    m->device->ops->stream->sync(m->device);
 }
 
 /* Signed sum over channels of the input gradient (Simonyan et al. 2014). */
@@ -154,8 +154,8 @@ static void input_gradient(Explainer *e, const Walk *walk, const void *images, c
     forward_images(e, walk, images);
     seed_backward(e, walk->rows, choose_targets(e, walk->rows, labels));
     const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
-    m->device->ops->saliency_channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype, dx, NULL,
-                                         e->options.relu, e->cam);
+    m->device->ops->saliency->channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype, dx, NULL,
+                                          e->options.relu, e->cam);
 }
 
 /* Signed sum over channels of image times the mean gradient on the straight path from the mean colour, midpoint rule
@@ -179,8 +179,8 @@ static void integrated_gradients(Explainer *e, const Walk *walk, const void *ima
         const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
         affine(e, walk->rows, 1.0f / (float)steps, dx, s > 0 ? e->accumulated : NULL, e->accumulated);
     }
-    m->device->ops->saliency_channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype,
-                                         e->accumulated, images, e->options.relu, e->cam);
+    m->device->ops->saliency->channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype,
+                                          e->accumulated, images, e->options.relu, e->cam);
 }
 
 void explain_saliency(Explainer *e, const void *images, const int32_t *labels, int64_t rows, int64_t global_rows) {
@@ -192,22 +192,22 @@ void explain_saliency(Explainer *e, const void *images, const int32_t *labels, i
         integrated_gradients(e, &walk, images, labels);
     else
         input_gradient(e, &walk, images, labels);
-    m->device->ops->saliency_upsample(m->device, rows, e->h, e->w, m->shape.size, m->shape.size, e->cam, e->up);
+    m->device->ops->saliency->upsample(m->device, rows, e->h, e->w, m->shape.size, m->shape.size, e->cam, e->up);
 }
 
 void explain_mask(Explainer *e, const void *images, int64_t rows) {
     const Model *m = e->model;
     const int px = m->shape.size * m->shape.size;
     static const float zero[3] = {0, 0, 0};
-    m->device->ops->saliency_mask(m->device, rows, px, e->up, e->options.threshold, e->mask);
-    m->device->ops->saliency_apply(m->device, rows, px, m->dtype, images, e->mask,
-                                   e->options.fill == FILL_BLACK ? e->options.black : zero, 0, e->masked);
+    m->device->ops->saliency->mask(m->device, rows, px, e->up, e->options.threshold, e->mask);
+    m->device->ops->saliency->apply(m->device, rows, px, m->dtype, images, e->mask,
+                                    e->options.fill == FILL_BLACK ? e->options.black : zero, 0, e->masked);
 }
 
 void explain_classify(Explainer *e, const void *images, int64_t rows, int64_t global_rows) {
     const Model *m = e->model;
     Walk walk = make_walk(e, &e->infer, rows, global_rows);
-    m->device->ops->copy(m->device, walk_at(&walk, 0), images, image_bytes(m) * (size_t)rows);
+    m->device->ops->memory->copy(m->device, walk_at(&walk, 0), images, image_bytes(m) * (size_t)rows);
     walk_forward(&walk, e->heads->features);
     heads_classify(e->heads, rows);
 }
@@ -217,14 +217,14 @@ void explain_select(Explainer *e, const int32_t *labels, int64_t rows, int64_t g
     const Ops *ops = m->device->ops;
     const int C = m->shape.classes;
     explain_classify(e, e->masked, rows, global_rows);
-    ops->copy(m->device, e->masked_logits, e->heads->logits, sizeof(float) * (size_t)(rows * C));
+    ops->memory->copy(m->device, e->masked_logits, e->heads->logits, sizeof(float) * (size_t)(rows * C));
     if (e->options.rule == SELECT_CORRECT) {
-        ops->classify_predict(m->device, rows, C, e->masked_logits, e->target);
-        ops->classify_equal(m->device, rows, e->target, labels, e->accept);
+        ops->classify->predict(m->device, rows, C, e->masked_logits, e->target);
+        ops->classify->equal(m->device, rows, e->target, labels, e->accept);
     } else { /* labels equal themselves */
-        ops->classify_equal(m->device, rows, labels, labels, e->accept);
+        ops->classify->equal(m->device, rows, labels, labels, e->accept);
         if (e->options.rule == SELECT_NEVER)
-            ops->zero(m->device, e->accept, sizeof(int32_t) * (size_t)rows);
+            ops->memory->zero(m->device, e->accept, sizeof(int32_t) * (size_t)rows);
     }
     if (e->updates)
         walk_update_running(m, e->moments, m->bn_global ? global_rows : rows);

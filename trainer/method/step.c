@@ -14,11 +14,11 @@ enum { STAMP_BEGIN = PHASE_COUNT, STAMPS };
 _Static_assert((int)STAMPS <= (int)DEVICE_STAMPS, "a stamp per phase, and the beginning");
 
 static void begins(const Step *step) {
-    step->device->ops->stamp(step->device, STAMP_BEGIN);
+    step->device->ops->stream->stamp(step->device, STAMP_BEGIN);
 }
 
 static void ends(const Step *step, Phase phase) {
-    step->device->ops->stamp(step->device, (int)phase);
+    step->device->ops->stream->stamp(step->device, (int)phase);
 }
 
 /* Waits for the device and charges each of the phases that were stamped, in order. */
@@ -27,7 +27,7 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
     step->comm->collectives->settle(step->comm);
     int from = STAMP_BEGIN;
     for (int i = 0; i < count; i++) {
-        report->seconds[phases[i]] += ops->stamp_seconds(step->device, from, (int)phases[i]);
+        report->seconds[phases[i]] += ops->stream->seconds(step->device, from, (int)phases[i]);
         from = (int)phases[i];
     }
 }
@@ -62,10 +62,10 @@ static Status allocate(Step *s, Error *err) {
     list_parts(s, parts);
     for (int i = 0; i < STEP_PARTS; i++)
         if (parts[i].bytes)
-            RETURN_IF(s->device->ops->alloc(s->device, parts[i].bytes, parts[i].at, err));
+            RETURN_IF(s->device->ops->memory->alloc(s->device, parts[i].bytes, parts[i].at, err));
     s->labels = s->labels_twice;
-    RETURN_IF(s->device->ops->host_alloc(s->device, sizeof *s->group_host * (size_t)s->max_rows,
-                                         (void **)&s->group_host, err));
+    RETURN_IF(s->device->ops->memory->host_alloc(s->device, sizeof *s->group_host * (size_t)s->max_rows,
+                                                 (void **)&s->group_host, err));
     s->rows_of = calloc((size_t)s->comm->size, sizeof *s->rows_of);
     if (!s->rows_of)
         return error_set(err, STATUS_SYSTEM, "out of memory for a step of %lld rows", (long long)s->max_rows);
@@ -146,13 +146,13 @@ void step_free(Step *s) {
     list_parts(s, parts);
     for (int i = 0; i < STEP_PARTS; i++)
         if (*parts[i].at)
-            s->device->ops->release(s->device, *parts[i].at, parts[i].bytes);
+            s->device->ops->memory->release(s->device, *parts[i].at, parts[i].bytes);
     heads_free(&s->heads);
     explainer_free(&s->explainer);
     contrastive_free(&s->contrastive);
     buckets_free(s->buckets);
     plan_free(&s->train);
-    s->device->ops->host_release(s->device, s->group_host, sizeof *s->group_host * (size_t)s->max_rows);
+    s->device->ops->memory->host_release(s->device, s->group_host, sizeof *s->group_host * (size_t)s->max_rows);
     free(s->rows_of);
     *s = (Step){0};
 }
@@ -168,12 +168,12 @@ static uint64_t stretch_key(uint64_t stretch, const int64_t *numbers, int count)
 enum { STRETCH_EXPLAIN = 1, STRETCH_TRAIN = 2 };
 
 static int stretch_begin(const Step *s, int recordable, uint64_t key) {
-    return recordable ? s->device->ops->graph_begin(s->device, key) : 1;
+    return recordable ? s->device->ops->graph->begin(s->device, key) : 1;
 }
 
 static void stretch_end(const Step *s, int recordable) {
     if (recordable)
-        s->device->ops->graph_end(s->device);
+        s->device->ops->graph->end(s->device);
 }
 
 /* Saliency, masking and selection of this rank's samples; the rejected ones' indices and count. */
@@ -190,12 +190,12 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
     explain_saliency(e, source, s->labels, input->rows, input->global_rows);
     explain_mask(e, source, input->rows);
     explain_select(e, s->labels, input->rows, input->global_rows);
-    ops->select_rejected(s->device, input->rows, e->accept, s->max_background, s->rejected, &s->scalars->rejected);
+    ops->select->rejected(s->device, input->rows, e->accept, s->max_background, s->rejected, &s->scalars->rejected);
     if (s->complement) {
         static const float zero[3] = {0, 0, 0};
         const int px = s->model->shape.size * s->model->shape.size;
-        ops->saliency_apply(s->device, input->rows, px, s->model->dtype, source, e->mask,
-                            e->options.fill == FILL_BLACK ? e->options.black : zero, 1, s->complement);
+        ops->saliency->apply(s->device, input->rows, px, s->model->dtype, source, e->mask,
+                             e->options.fill == FILL_BLACK ? e->options.black : zero, 1, s->complement);
     }
     stretch_end(s, recordable);
 }
@@ -204,7 +204,7 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
 static int64_t background_rows(Step *s) {
     int32_t rejected = 0;
     s->comm->collectives->settle(s->comm);
-    s->device->ops->copy_out(s->device, &rejected, &s->scalars->rejected, sizeof rejected);
+    s->device->ops->memory->copy_out(s->device, &rejected, &s->scalars->rejected, sizeof rejected);
     return rejected < s->max_background ? rejected : s->max_background;
 }
 
@@ -247,14 +247,14 @@ static void compose_input(Step *s, const StepInput *input, const StepViews *view
     const Ops *ops = s->device->ops;
     const size_t row = image_bytes(s->model), view = row * (size_t)input->rows;
     if (masked)
-        ops->select_rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, views->backup, out);
+        ops->select->rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, views->backup, out);
     else
-        ops->copy(s->device, out, views->backup, view);
-    ops->copy(s->device, out + view, views->random, view);
+        ops->memory->copy(s->device, out, views->backup, view);
+    ops->memory->copy(s->device, out + view, views->random, view);
     const void *source = s->complement ? s->complement : s->explainer.masked;
     for (int copy = 0; copy < 2 && background > 0; copy++)
-        ops->gather_rows(s->device, background, row, source, s->rejected,
-                         out + 2 * view + (size_t)copy * row * (size_t)background);
+        ops->convert->gather_rows(s->device, background, row, source, s->rejected,
+                                  out + 2 * view + (size_t)copy * row * (size_t)background);
 }
 
 /* Cross-entropy on the first `rows` features, mean over `global` rows of all ranks: losses and the classifier's
@@ -263,16 +263,16 @@ static void train_classifier(Step *s, int64_t rows, int64_t global, double *loss
     const Ops *ops = s->device->ops;
     const double weight = 1.0 / (double)(global > 0 ? global : 1);
     heads_classify(&s->heads, rows);
-    ops->classify_loss(s->device, rows, s->model->shape.classes, s->heads.logits, s->labels_twice, (float)weight,
-                       s->heads.losses, s->heads.dlogits);
+    ops->classify->loss(s->device, rows, s->model->shape.classes, s->heads.logits, s->labels_twice, (float)weight,
+                        s->heads.losses, s->heads.dlogits);
     heads_classify_backward_weights(&s->heads, rows);
-    ops->sum(s->device, rows, s->heads.losses, weight, loss);
+    ops->convert->sum(s->device, rows, s->heads.losses, weight, loss);
 }
 
 static void copy_labels(Step *s, const StepInput *input) {
     const size_t bytes = sizeof(int32_t) * (size_t)input->rows;
-    s->device->ops->copy_in(s->device, s->labels_twice, input->labels, bytes);
-    s->device->ops->copy_in(s->device, s->labels_twice + input->rows, input->labels, bytes);
+    s->device->ops->memory->copy_in(s->device, s->labels_twice, input->labels, bytes);
+    s->device->ops->memory->copy_in(s->device, s->labels_twice + input->rows, input->labels, bytes);
 }
 
 static int classifier_is_joint(const Step *s) {
@@ -316,22 +316,22 @@ static void average_running(Step *s, int64_t own_rows) {
     double *sums = malloc((n + 1) * sizeof *sums); /* and how many ranks they are of */
     if (!values || !sums)
         device_fatal(s->device, STATUS_SYSTEM, "out of memory averaging running statistics");
-    s->device->ops->copy_out(s->device, values, m->running, n * sizeof *values);
+    s->device->ops->memory->copy_out(s->device, values, m->running, n * sizeof *values);
     for (size_t i = 0; i < n; i++)
         sums[i] = own_rows > 0 ? values[i] : 0.0;
     sums[n] = own_rows > 0;
     comm_host_sum_f64(s->comm, sums, (int)n + 1);
     for (size_t i = 0; i < n; i++)
         values[i] = (float)(sums[i] / sums[n]);
-    s->device->ops->copy_in(s->device, m->running, values, n * sizeof *values);
-    s->device->ops->sync(s->device);
+    s->device->ops->memory->copy_in(s->device, m->running, values, n * sizeof *values);
+    s->device->ops->stream->sync(s->device);
     free(values);
     free(sums);
 }
 
 /* The reduced gradient is the same on every rank, and so is what is counted. */
 static void count_nonfinite(Step *s, int64_t begin, int64_t end) {
-    s->device->ops->guard_nonfinite(s->device, end - begin, s->model->gradient + begin, &s->scalars->nonfinite);
+    s->device->ops->optimise->nonfinite(s->device, end - begin, s->model->gradient + begin, &s->scalars->nonfinite);
 }
 
 /* Sums over ranks, and brings to the host: the one place where a step waits for the device. */
@@ -342,7 +342,7 @@ static StepScalars collect(Step *s, int masked) {
     if (masked)
         collectives->all_reduce(s->comm, &s->scalars->rejected, 1, DTYPE_I32);
     collectives->settle(s->comm);
-    s->device->ops->copy_out(s->device, &got, s->scalars, sizeof got);
+    s->device->ops->memory->copy_out(s->device, &got, s->scalars, sizeof got);
     return got;
 }
 
@@ -361,7 +361,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
                  .norm = NORM_BATCH,
                  .update_running = 1};
     if (ce)
-        s->device->ops->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
+        s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
     else
         compose_input(s, input, views, rows->background, masked, walk_at(&walk, 0));
     walk_forward(&walk, s->heads.features);
@@ -407,9 +407,9 @@ void step_run(Step *s, const StepInput *input, const StepViews *views, int updat
     const int joint = s->config->method != METHOD_CE && classifier_is_joint(s);
     begins(s);
     copy_labels(s, input);
-    ops->copy(s->device, s->running_before, m->running, sizeof(float) * (size_t)m->running_total);
-    ops->zero(s->device, m->gradient, sizeof(float) * (size_t)m->total);
-    ops->zero(s->device, s->scalars, sizeof *s->scalars);
+    ops->memory->copy(s->device, s->running_before, m->running, sizeof(float) * (size_t)m->running_total);
+    ops->memory->zero(s->device, m->gradient, sizeof(float) * (size_t)m->total);
+    ops->memory->zero(s->device, s->scalars, sizeof *s->scalars);
     ends(s, PHASE_DATA);
     if (masked)
         explain(s, input, views);
@@ -426,7 +426,7 @@ void step_run(Step *s, const StepInput *input, const StepViews *views, int updat
                            .background = rows.total_background,
                            .finite = isfinite(got.loss) && got.nonfinite == 0};
     if (!report->finite)
-        ops->copy(s->device, m->running, s->running_before, sizeof(float) * (size_t)m->running_total);
+        ops->memory->copy(s->device, m->running, s->running_before, sizeof(float) * (size_t)m->running_total);
     else
         average_running(s, input->rows);
     if (report->finite && update)
@@ -441,15 +441,15 @@ void step_classifier(Step *s, const StepInput *input, const StepViews *views, St
     const int64_t size = m->total - m->classifier_first;
     begins(s);
     copy_labels(s, input);
-    s->device->ops->zero(s->device, m->gradient + m->classifier_first, sizeof(float) * (size_t)size);
-    s->device->ops->zero(s->device, s->scalars, sizeof *s->scalars);
+    s->device->ops->memory->zero(s->device, m->gradient + m->classifier_first, sizeof(float) * (size_t)size);
+    s->device->ops->memory->zero(s->device, s->scalars, sizeof *s->scalars);
     Walk walk = {.model = m,
                  .plan = &s->explainer.infer,
                  .base = s->arena,
                  .rows = input->rows,
                  .global_rows = input->global_rows,
                  .norm = NORM_RUNNING};
-    s->device->ops->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
+    s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
     walk_forward(&walk, s->heads.features);
     ends(s, PHASE_FORWARD);
     train_classifier(s, input->rows, input->global_rows, &s->scalars->classifier_loss);

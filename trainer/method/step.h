@@ -5,7 +5,7 @@
  *
  * What the host learns of a step are the StepScalars, once, before the update, and where background rows are appended
  * their number. The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a
- * device may record and replay (graph_begin in kernels/ops.h) when the row counts and the views' places are those of an
+ * device may record and replay (kernels/contract/graph.h) when the row counts and the views' places are those of an
  * earlier step. */
 #ifndef EXCON_TRAINER_STEP_H
 #define EXCON_TRAINER_STEP_H

@@ -16,7 +16,7 @@ Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
         total += (parts[i].columns * max_rows + 15) / 16 * 16;
     heads->bytes = sizeof(float) * (size_t)total;
     void *block = NULL;
-    RETURN_IF(model->device->ops->alloc(model->device, heads->bytes, &block, err));
+    RETURN_IF(model->device->ops->memory->alloc(model->device, heads->bytes, &block, err));
     float *at = heads->block = block;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].at = at;
@@ -27,7 +27,7 @@ Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
 
 void heads_free(Heads *heads) {
     if (heads->block)
-        heads->model->device->ops->release(heads->model->device, heads->block, heads->bytes);
+        heads->model->device->ops->memory->release(heads->model->device, heads->block, heads->bytes);
     *heads = (Heads){0};
 }
 
@@ -43,43 +43,43 @@ void heads_project(Heads *heads, int64_t rows) {
     const Model *m = heads->model;
     const Ops *ops = m->device->ops;
     const int F = m->features, D = m->shape.projection, s = m->head_span;
-    ops->dense_forward(m->device, rows, F, F, heads->features, weight(heads, s), weight(heads, s + 1), 1,
-                       heads->hidden);
-    ops->dense_forward(m->device, rows, F, D, heads->hidden, weight(heads, s + 2), weight(heads, s + 3), 0,
-                       heads->projected);
-    ops->unit_forward(m->device, rows, D, heads->projected, heads->z, heads->inv_norm);
+    ops->dense->forward(m->device, rows, F, F, heads->features, weight(heads, s), weight(heads, s + 1), 1,
+                        heads->hidden);
+    ops->dense->forward(m->device, rows, F, D, heads->hidden, weight(heads, s + 2), weight(heads, s + 3), 0,
+                        heads->projected);
+    ops->unit->forward(m->device, rows, D, heads->projected, heads->z, heads->inv_norm);
 }
 
 void heads_project_backward(Heads *heads, int64_t rows) {
     const Model *m = heads->model;
     const Ops *ops = m->device->ops;
     const int F = m->features, D = m->shape.projection, s = m->head_span;
-    ops->unit_backward(m->device, rows, D, heads->z, heads->inv_norm, heads->dz, heads->dprojected);
-    ops->dense_backward_weight(m->device, rows, F, D, heads->hidden, heads->dprojected, gradient(heads, s + 2),
-                               gradient(heads, s + 3));
-    ops->dense_backward_data(m->device, rows, F, D, heads->dprojected, weight(heads, s + 2), heads->dhidden);
-    ops->relu_backward(m->device, rows * F, heads->hidden, heads->dhidden);
-    ops->dense_backward_weight(m->device, rows, F, F, heads->features, heads->dhidden, gradient(heads, s),
-                               gradient(heads, s + 1));
-    ops->dense_backward_data(m->device, rows, F, F, heads->dhidden, weight(heads, s), heads->dfeatures);
+    ops->unit->backward(m->device, rows, D, heads->z, heads->inv_norm, heads->dz, heads->dprojected);
+    ops->dense->backward_weight(m->device, rows, F, D, heads->hidden, heads->dprojected, gradient(heads, s + 2),
+                                gradient(heads, s + 3));
+    ops->dense->backward_data(m->device, rows, F, D, heads->dprojected, weight(heads, s + 2), heads->dhidden);
+    ops->dense->relu_backward(m->device, rows * F, heads->hidden, heads->dhidden);
+    ops->dense->backward_weight(m->device, rows, F, F, heads->features, heads->dhidden, gradient(heads, s),
+                                gradient(heads, s + 1));
+    ops->dense->backward_data(m->device, rows, F, F, heads->dhidden, weight(heads, s), heads->dfeatures);
 }
 
 void heads_classify(Heads *heads, int64_t rows) {
     const Model *m = heads->model;
     const int s = m->classifier_span;
-    m->device->ops->dense_forward(m->device, rows, m->features, m->shape.classes, heads->features, weight(heads, s),
-                                  weight(heads, s + 1), 0, heads->logits);
+    m->device->ops->dense->forward(m->device, rows, m->features, m->shape.classes, heads->features, weight(heads, s),
+                                   weight(heads, s + 1), 0, heads->logits);
 }
 
 void heads_classify_backward_data(Heads *heads, int64_t rows) {
     const Model *m = heads->model;
-    m->device->ops->dense_backward_data(m->device, rows, m->features, m->shape.classes, heads->dlogits,
-                                        weight(heads, m->classifier_span), heads->dfeatures);
+    m->device->ops->dense->backward_data(m->device, rows, m->features, m->shape.classes, heads->dlogits,
+                                         weight(heads, m->classifier_span), heads->dfeatures);
 }
 
 void heads_classify_backward_weights(Heads *heads, int64_t rows) {
     const Model *m = heads->model;
     const int s = m->classifier_span;
-    m->device->ops->dense_backward_weight(m->device, rows, m->features, m->shape.classes, heads->features,
-                                          heads->dlogits, gradient(heads, s), gradient(heads, s + 1));
+    m->device->ops->dense->backward_weight(m->device, rows, m->features, m->shape.classes, heads->features,
+                                           heads->dlogits, gradient(heads, s), gradient(heads, s + 1));
 }

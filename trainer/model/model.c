@@ -12,8 +12,8 @@ static Status create_plans(Model *model, Error *err) {
     for (int i = 0; i < model->layer_count; i++) {
         Layer *layer = &model->layers[i];
         if (layer->kind == LAYER_CONV)
-            RETURN_IF(model->device->ops->conv_create(model->device, &layer->conv.geometry, model->dtype,
-                                                      &layer->conv.plan, err));
+            RETURN_IF(model->device->ops->conv->create(model->device, &layer->conv.geometry, model->dtype,
+                                                       &layer->conv.plan, err));
     }
     return STATUS_OK;
 }
@@ -101,7 +101,7 @@ Status model_init(Model *model, Device *device, Comm *comm, const ModelShape *sh
     };
     for (size_t i = 0; status == STATUS_OK && i < sizeof arenas / sizeof *arenas; i++)
         if (arenas[i].bytes)
-            status = device->ops->alloc(device, arenas[i].bytes, arenas[i].at, err);
+            status = device->ops->memory->alloc(device, arenas[i].bytes, arenas[i].at, err);
     if (status == STATUS_OK && dtype == DTYPE_F32)
         model->low = model->master;
     if (status == STATUS_OK)
@@ -117,25 +117,25 @@ void model_free(Model *model) {
         return;
     const Ops *ops = device->ops;
     if (model->low && (float *)model->low != model->master)
-        ops->release(device, model->low, (size_t)model->total * dtype_size(model->dtype));
+        ops->memory->release(device, model->low, (size_t)model->total * dtype_size(model->dtype));
     int max_channels = 0;
     for (int i = 0; i < model->tensor_count; i++)
         max_channels = model->tensors[i].C > max_channels ? model->tensors[i].C : max_channels;
     if (model->master)
-        ops->release(device, model->master, sizeof(float) * (size_t)model->total);
+        ops->memory->release(device, model->master, sizeof(float) * (size_t)model->total);
     if (model->gradient)
-        ops->release(device, model->gradient, sizeof(float) * (size_t)model->total);
+        ops->memory->release(device, model->gradient, sizeof(float) * (size_t)model->total);
     if (model->running)
-        ops->release(device, model->running, sizeof(float) * (size_t)model->running_total);
+        ops->memory->release(device, model->running, sizeof(float) * (size_t)model->running_total);
     if (model->stats)
-        ops->release(device, model->stats, sizeof(float) * (size_t)model->stats_total);
+        ops->memory->release(device, model->stats, sizeof(float) * (size_t)model->stats_total);
     if (model->sums)
-        ops->release(device, model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * max_channels));
+        ops->memory->release(device, model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * max_channels));
     if (model->folded)
-        ops->release(device, model->folded, (size_t)model->folded_total * dtype_size(model->dtype));
+        ops->memory->release(device, model->folded, (size_t)model->folded_total * dtype_size(model->dtype));
     for (int i = 0; i < model->layer_count; i++)
         if (model->layers[i].kind == LAYER_CONV && model->layers[i].conv.plan)
-            ops->conv_destroy(device, model->layers[i].conv.plan);
+            ops->conv->destroy(device, model->layers[i].conv.plan);
     free(model->layers);
     free(model->tensors);
     free(model->params);
@@ -145,7 +145,8 @@ void model_free(Model *model) {
 
 void model_sync_low(Model *model) {
     if (model->dtype != DTYPE_F32)
-        model->device->ops->cast(model->device, model->total, DTYPE_F32, model->master, model->dtype, model->low);
+        model->device->ops->convert->cast(model->device, model->total, DTYPE_F32, model->master, model->dtype,
+                                          model->low);
 }
 
 const void *model_weights(const Model *model, int span) {
@@ -176,11 +177,11 @@ static float *scratch(const Model *model, const Span *span) {
 void model_read_span(const Model *model, const float *arena, const Span *span, float *host) {
     const size_t bytes = sizeof(float) * (size_t)span->count;
     if (span->kind != SPAN_CONV) {
-        model->device->ops->copy_out(model->device, host, arena + span->offset, bytes);
+        model->device->ops->memory->copy_out(model->device, host, arena + span->offset, bytes);
         return;
     }
     float *copy = scratch(model, span);
-    model->device->ops->copy_out(model->device, copy, arena + span->offset, bytes);
+    model->device->ops->memory->copy_out(model->device, copy, arena + span->offset, bytes);
     permute(span, copy, host, 1);
     free(copy);
 }
@@ -188,14 +189,14 @@ void model_read_span(const Model *model, const float *arena, const Span *span, f
 void model_write_span(Model *model, float *arena, const Span *span, const float *host) {
     const size_t bytes = sizeof(float) * (size_t)span->count;
     if (span->kind != SPAN_CONV) {
-        model->device->ops->copy_in(model->device, arena + span->offset, host, bytes);
-        model->device->ops->sync(model->device);
+        model->device->ops->memory->copy_in(model->device, arena + span->offset, host, bytes);
+        model->device->ops->stream->sync(model->device);
         return;
     }
     float *copy = scratch(model, span);
     permute(span, host, copy, 0);
-    model->device->ops->copy_in(model->device, arena + span->offset, copy, bytes);
-    model->device->ops->sync(model->device);
+    model->device->ops->memory->copy_in(model->device, arena + span->offset, copy, bytes);
+    model->device->ops->stream->sync(model->device);
     free(copy);
 }
 

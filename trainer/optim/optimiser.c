@@ -10,7 +10,8 @@ static size_t slot_bytes(const Optimiser *o) {
 static Status init_parts(Optimiser *o, Error *err) {
     for (int s = 0; s < OPTIMISER_SLOTS; s++)
         if (o->kind->slots[s])
-            RETURN_IF(o->model->device->ops->alloc(o->model->device, slot_bytes(o), (void **)&o->slots[s], err));
+            RETURN_IF(
+                o->model->device->ops->memory->alloc(o->model->device, slot_bytes(o), (void **)&o->slots[s], err));
     return o->kind->init ? o->kind->init(o, err) : STATUS_OK;
 }
 
@@ -29,7 +30,7 @@ void optimiser_free(Optimiser *o) {
         o->kind->free(o);
     for (int s = 0; s < OPTIMISER_SLOTS; s++)
         if (o->slots[s])
-            o->model->device->ops->release(o->model->device, o->slots[s], slot_bytes(o));
+            o->model->device->ops->memory->release(o->model->device, o->slots[s], slot_bytes(o));
     *o = (Optimiser){0};
 }
 

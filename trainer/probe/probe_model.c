@@ -21,7 +21,7 @@ static Status run_encode(ProbeSession *p, const void *images, int train, Error *
     Status status;
     GOTO_IF(heads_init(&heads, m, p->rows + 1, err), done);
     GOTO_IF(plan_init(&plan, m, PLAN_INFER, -1, train ? 0 : m->layer_count, p->rows + 1, err), done);
-    GOTO_IF(d->ops->alloc(d, plan.bytes, &arena, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, plan.bytes, &arena, err), done);
     Walk walk = {.model = m,
                  .plan = &plan,
                  .base = arena,
@@ -30,14 +30,14 @@ static Status run_encode(ProbeSession *p, const void *images, int train, Error *
                  .norm = train ? NORM_BATCH : NORM_RUNNING};
     if (!train)
         walk_prepare_running(m, 1);
-    d->ops->copy(d, walk_at(&walk, 0), images, plan_row_bytes(m, 0) * (size_t)p->rows);
+    d->ops->memory->copy(d, walk_at(&walk, 0), images, plan_row_bytes(m, 0) * (size_t)p->rows);
     walk_forward(&walk, heads.features);
     heads_project(&heads, p->rows);
     heads_classify(&heads, p->rows);
     status = put_heads(p, &heads, err);
 done:
     if (arena)
-        d->ops->release(d, arena, plan.bytes);
+        d->ops->memory->release(d, arena, plan.bytes);
     plan_free(&plan);
     heads_free(&heads);
     return status;
@@ -51,7 +51,7 @@ Status probe_encode(ProbeSession *p, Error *err) {
     RETURN_IF(probe_model(p, size, p->config->data.classes > 0 ? (int)p->config->data.classes : 200, err));
     RETURN_IF(probe_images(p, "images", size, &images, &bytes, err));
     Status status = run_encode(p, images, strcmp(p->options->mode, "train") == 0, err);
-    p->model.device->ops->release(p->model.device, images, bytes);
+    p->model.device->ops->memory->release(p->model.device, images, bytes);
     return status;
 }
 
@@ -66,19 +66,19 @@ static Status put_explanation(ProbeSession *p, const Explainer *e, Error *err) {
     void *nchw = NULL;
     Status status = mask && whole ? STATUS_OK : error_set(err, STATUS_SYSTEM, "out of memory for masks");
     if (status == STATUS_OK)
-        status = d->ops->alloc(d, 3 * pixels * sizeof(float) + 64, &nchw, err);
+        status = d->ops->memory->alloc(d, 3 * pixels * sizeof(float) + 64, &nchw, err);
     if (status == STATUS_OK) {
-        d->ops->copy_out(d, mask, e->mask, sizeof(float) * pixels);
+        d->ops->memory->copy_out(d, mask, e->mask, sizeof(float) * pixels);
         for (size_t i = 0; i < pixels; i++)
             whole[i] = mask[i] > 0.5f;
         status = probe_put_rows(p, "mask", whole, ARRAY_I32, 2, (int64_t[]){S, S}, err);
     }
     if (status == STATUS_OK) {
-        d->ops->nhwc_to_nchw(d, p->rows, 3, S * S, m->dtype, e->masked, nchw);
+        d->ops->convert->nhwc_to_nchw(d, p->rows, 3, S * S, m->dtype, e->masked, nchw);
         status = probe_put_device(p, "masked", nchw, ARRAY_F32, 3, (int64_t[]){3, S, S}, err);
     }
     if (nchw)
-        d->ops->release(d, nchw, 3 * pixels * sizeof(float) + 64);
+        d->ops->memory->release(d, nchw, 3 * pixels * sizeof(float) + 64);
     free(mask);
     free(whole);
     RETURN_IF(status);
@@ -97,10 +97,10 @@ static Status run_explain(ProbeSession *p, const void *images, const int32_t *ta
     Status status;
     GOTO_IF(heads_init(&heads, m, p->rows + 1, err), done);
     GOTO_IF(explainer_init(&e, &options, m, &heads, p->rows + 1, err), done);
-    GOTO_IF(d->ops->alloc(d, explainer_arena_bytes(&e), &arena, err), done);
-    GOTO_IF(d->ops->alloc(d, label_bytes, &labels, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, explainer_arena_bytes(&e), &arena, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, label_bytes, &labels, err), done);
     e.arena = arena;
-    d->ops->copy_in(d, labels, targets, sizeof(int32_t) * (size_t)p->rows);
+    d->ops->memory->copy_in(d, labels, targets, sizeof(int32_t) * (size_t)p->rows);
     if (options.bn == EXPLAIN_BN_RUNNING)
         walk_prepare_running(m, 1);
     explain_saliency(&e, images, labels, p->rows, p->total);
@@ -109,9 +109,9 @@ static Status run_explain(ProbeSession *p, const void *images, const int32_t *ta
     status = put_explanation(p, &e, err);
 done:
     if (labels)
-        d->ops->release(d, labels, label_bytes);
+        d->ops->memory->release(d, labels, label_bytes);
     if (arena)
-        d->ops->release(d, arena, explainer_arena_bytes(&e));
+        d->ops->memory->release(d, arena, explainer_arena_bytes(&e));
     explainer_free(&e);
     heads_free(&heads);
     return status;
@@ -129,7 +129,7 @@ Status probe_explain(ProbeSession *p, Error *err) {
     if (status == STATUS_OK)
         status = run_explain(p, images, targets, err);
     if (images)
-        p->model.device->ops->release(p->model.device, images, bytes);
+        p->model.device->ops->memory->release(p->model.device, images, bytes);
     free(targets);
     return status;
 }

@@ -95,31 +95,31 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     GOTO_IF(contrastive_init(&c, d, &p->runtime.comm, max_own, max_all, (int)D, max_groups, p->config->loss.temperature,
                              p->config->loss.base_temperature, p->runtime.dtype, err),
             done);
-    GOTO_IF(d->ops->alloc(d, sizeof(double), &share, err), done);
-    GOTO_IF(d->ops->alloc(d, bytes, &own, err), done);
-    GOTO_IF(d->ops->alloc(d, bytes, &dz, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, sizeof(double), &share, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, bytes, &own, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, bytes, &dz, err), done);
     for (int64_t i = 0; i < s.samples; i++)
         for (int view = 0; view < 2; view++)
             memcpy(host + block_row(&s.rows, i, view) * D, z->f32 + (view * p->total + p->first + i) * D,
                    sizeof(float) * (size_t)D);
-    d->ops->copy_in(d, own, host, sizeof(float) * (size_t)(2 * s.samples * D));
+    d->ops->memory->copy_in(d, own, host, sizeof(float) * (size_t)(2 * s.samples * D));
     int64_t mine = 2 * s.samples;
     comm_host_gather_i64(&p->runtime.comm, &mine, 1, own_rows);
     int groups = contrastive_groups(&s.rows, method, mode, classes, labels, group);
     double loss = 0.0;
     contrastive_run(&c, own, group, groups, own_rows, contrastive_anchors(&s.rows, mode), share, dz);
-    d->ops->copy_out(d, &loss, share, sizeof loss);
+    d->ops->memory->copy_out(d, &loss, share, sizeof loss);
     float *lse = host + max_own * D;
-    d->ops->copy_out(d, host, dz, sizeof(float) * (size_t)(mine * D));
-    d->ops->copy_out(d, lse, c.lse_own, sizeof(float) * (size_t)mine);
+    d->ops->memory->copy_out(d, host, dz, sizeof(float) * (size_t)(mine * D));
+    d->ops->memory->copy_out(d, lse, c.lse_own, sizeof(float) * (size_t)mine);
     status = put_loss(p, &s, host, lse, D, loss, err);
 done:
     if (own)
-        d->ops->release(d, own, bytes);
+        d->ops->memory->release(d, own, bytes);
     if (dz)
-        d->ops->release(d, dz, bytes);
+        d->ops->memory->release(d, dz, bytes);
     if (share)
-        d->ops->release(d, share, sizeof(double));
+        d->ops->memory->release(d, share, sizeof(double));
     contrastive_free(&c);
     free(own_rows);
     free(group);
@@ -210,9 +210,9 @@ static Status fill_view(ProbeSession *p, const char *name, void *slot, Error *er
     size_t bytes = 0;
     RETURN_IF(probe_images(p, name, p->model.shape.size, &images, &bytes, err));
     Device *d = p->model.device;
-    d->ops->copy(d, slot, images, bytes - 64);
-    d->ops->sync(d);
-    d->ops->release(d, images, bytes);
+    d->ops->memory->copy(d, slot, images, bytes - 64);
+    d->ops->stream->sync(d);
+    d->ops->memory->release(d, images, bytes);
     return STATUS_OK;
 }
 
@@ -302,32 +302,32 @@ Status probe_augment(ProbeSession *p, Error *err) {
     }
     for (size_t i = 0; i < n; i++)
         id64[i] = ids.i32[(size_t)p->first + i];
-    GOTO_IF(d->ops->alloc(d, n * px * 3 + 64, &u8, err), done);
-    GOTO_IF(d->ops->alloc(d, (n + 1) * sizeof(int64_t), &id_device, err), done);
-    GOTO_IF(d->ops->alloc(d, n * px * 3 * sizeof(float) + 64, &views, err), done);
-    GOTO_IF(d->ops->alloc(d, n * px * 3 * sizeof(float) + 64, &nchw, err), done);
-    GOTO_IF(d->ops->alloc(d, (n + 1) * sizeof(ViewParams), &drawn, err), done);
-    d->ops->copy_in(d, u8, images.u8 + (size_t)p->first * px * 3, n * px * 3);
-    d->ops->copy_in(d, id_device, id64, n * sizeof(int64_t));
+    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 + 64, &u8, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, (n + 1) * sizeof(int64_t), &id_device, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 * sizeof(float) + 64, &views, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 * sizeof(float) + 64, &nchw, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, (n + 1) * sizeof(ViewParams), &drawn, err), done);
+    d->ops->memory->copy_in(d, u8, images.u8 + (size_t)p->first * px * 3, n * px * 3);
+    d->ops->memory->copy_in(d, id_device, id64, n * sizeof(int64_t));
     ViewSpec spec =
         view_spec(p->config, VIEW_RANDOM, (uint32_t)p->options->epoch, (uint32_t)p->options->view, p->mean, p->std);
-    d->ops->views_make(d, &spec, p->rows, H, W, u8, id_device, DTYPE_F32, views, drawn);
-    d->ops->nhwc_to_nchw(d, p->rows, 3, (int)px, DTYPE_F32, views, nchw);
-    d->ops->copy_out(d, params, drawn, n * sizeof(ViewParams));
+    d->ops->views->make(d, &spec, p->rows, H, W, u8, id_device, DTYPE_F32, views, drawn);
+    d->ops->convert->nhwc_to_nchw(d, p->rows, 3, (int)px, DTYPE_F32, views, nchw);
+    d->ops->memory->copy_out(d, params, drawn, n * sizeof(ViewParams));
     GOTO_IF(probe_put_device(p, "out", nchw, ARRAY_F32, 3, (int64_t[]){3, H, W}, err), done);
     status = put_params(p, params, err);
 done:
     if (drawn)
-        d->ops->release(d, drawn, ((size_t)p->rows + 1) * sizeof(ViewParams));
+        d->ops->memory->release(d, drawn, ((size_t)p->rows + 1) * sizeof(ViewParams));
     void *const floats[] = {views, nchw};
     const size_t pixels = images.count > 0 ? (size_t)p->rows * (size_t)(images.shape[1] * images.shape[2]) * 3 : 0;
     for (int i = 0; i < 2; i++)
         if (floats[i])
-            d->ops->release(d, floats[i], pixels * sizeof(float) + 64);
+            d->ops->memory->release(d, floats[i], pixels * sizeof(float) + 64);
     if (u8)
-        d->ops->release(d, u8, pixels + 64);
+        d->ops->memory->release(d, u8, pixels + 64);
     if (id_device)
-        d->ops->release(d, id_device, ((size_t)p->rows + 1) * sizeof(int64_t));
+        d->ops->memory->release(d, id_device, ((size_t)p->rows + 1) * sizeof(int64_t));
     free(id64);
     free(params);
     array_free(&images);

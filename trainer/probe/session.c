@@ -195,14 +195,14 @@ Status probe_images(ProbeSession *p, const char *name, int size, void **device, 
     Device *d = &p->runtime.device;
     const size_t count = (size_t)(p->rows * 3 * px);
     *bytes = count * dtype_size(p->model.dtype) + 64;
-    GOTO_IF(d->ops->alloc(d, *bytes, device, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, *bytes, device, err), done);
     void *copy = NULL;
-    GOTO_IF(d->ops->alloc(d, count * sizeof(float) + 64, &copy, err), done);
+    GOTO_IF(d->ops->memory->alloc(d, count * sizeof(float) + 64, &copy, err), done);
     staged = copy;
-    d->ops->copy_in(d, staged, images.f32 + p->first * 3 * px, count * sizeof(float));
-    d->ops->nchw_to_nhwc(d, p->rows, 3, (int)px, staged, p->model.dtype, *device);
-    d->ops->sync(d);
-    d->ops->release(d, staged, count * sizeof(float) + 64);
+    d->ops->memory->copy_in(d, staged, images.f32 + p->first * 3 * px, count * sizeof(float));
+    d->ops->convert->nchw_to_nhwc(d, p->rows, 3, (int)px, staged, p->model.dtype, *device);
+    d->ops->stream->sync(d);
+    d->ops->memory->release(d, staged, count * sizeof(float) + 64);
 done:
     array_free(&images);
     return status;
@@ -255,7 +255,7 @@ Status probe_put_device(ProbeSession *p, const char *name, const void *device, A
     if (!host)
         runtime_abort(&p->runtime, STATUS_SYSTEM, &(Error){.message = "out of memory copying results"});
     Device *d = &p->runtime.device;
-    d->ops->copy_out(d, host, device, bytes);
+    d->ops->memory->copy_out(d, host, device, bytes);
     Status status = probe_put_rows(p, name, host, type, rank, shape, err);
     free(host);
     return status;

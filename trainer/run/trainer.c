@@ -311,21 +311,21 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
                        .mask = masking_on(t),
                        .lr = t->last_lr};
     watchdog_phase(t->runtime.comm.watchdog, "training", t->at.step);
-    ops->stamp(device, STAMP_FED);
+    ops->stream->stamp(device, STAMP_FED);
     feed_load(&t->feed, batch);
-    ops->stamp(device, STAMP_LOADED);
+    ops->stream->stamp(device, STAMP_LOADED);
     if (t->at.phase == RUN_ENCODER)
         feed_step(&t->feed, &t->config, &t->views, (uint32_t)t->at.epoch, batch->rows, input.mask);
     else
         feed_classifier(&t->feed, &t->config, &t->views, (uint32_t)t->at.epoch, batch->rows);
-    ops->stamp(device, STAMP_VIEWED);
+    ops->stream->stamp(device, STAMP_VIEWED);
     feed_prefetch(&t->feed, t->loader);
     if (t->at.phase == RUN_ENCODER)
         step_run(step, &input, &t->views, 1, report);
     else
         step_classifier(step, &input, &t->views, report);
-    report->seconds[PHASE_DATA] += waited + ops->stamp_seconds(device, STAMP_FED, STAMP_LOADED);
-    report->seconds[PHASE_VIEWS] += ops->stamp_seconds(device, STAMP_LOADED, STAMP_VIEWED);
+    report->seconds[PHASE_DATA] += waited + ops->stream->seconds(device, STAMP_FED, STAMP_LOADED);
+    report->seconds[PHASE_VIEWS] += ops->stream->seconds(device, STAMP_LOADED, STAMP_VIEWED);
 }
 
 /* The classifier's pass has an order of its own: epochs far beyond any encoder epoch. */

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "kernels/base/processors.h"
-#include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/levels.h"
 #include "kernels/cpu/products/onednn.h"
+#include "kernels/ops.h"
 
 /* Primitives oneDNN keeps compiled, about 50 kB each: layers x passes x some row counts of a large model. */
 enum { PRIMITIVES_KEPT = 1024 };
@@ -60,6 +60,14 @@ void cpu_use_threads(const Device *device) {
         omp_set_dynamic(0);
 }
 
+static void close_cpu(Device *device) {
+    CpuDevice *cpu = cpu_of(device);
+    device->ops->memory->release(device, cpu->scratch, cpu->scratch_bytes);
+    dnnl_stream_destroy(cpu->stream);
+    dnnl_engine_destroy(cpu->engine);
+    free(cpu);
+}
+
 Status device_open_cpu(Device *device, int threads, int level, Error *err) {
     *device = (Device){.kind = DEVICE_CPU};
     device->threads = processors_team(threads > 0 ? threads : omp_get_max_threads());
@@ -78,6 +86,7 @@ Status device_open_cpu(Device *device, int threads, int level, Error *err) {
         goto fail_stream;
     dnnl_set_primitive_cache_capacity(PRIMITIVES_KEPT);
     device->impl = cpu;
+    device->close = close_cpu;
     device->fast_bf16 = multiplies_bf16_faster();
     describe(device, level);
     return STATUS_OK;
@@ -91,23 +100,15 @@ fail_engine:
                      (int)made);
 }
 
-void close_cpu(Device *device) {
-    CpuDevice *cpu = cpu_of(device);
-    release_cpu(device, cpu->scratch, cpu->scratch_bytes);
-    dnnl_stream_destroy(cpu->stream);
-    dnnl_engine_destroy(cpu->engine);
-    free(cpu);
-}
-
 void *cpu_scratch(Device *device, size_t bytes) {
     CpuDevice *cpu = cpu_of(device);
     if (bytes > cpu->scratch_bytes) {
         Error err;
         void *grown;
-        release_cpu(device, cpu->scratch, cpu->scratch_bytes);
+        device->ops->memory->release(device, cpu->scratch, cpu->scratch_bytes);
         cpu->scratch = NULL;
         cpu->scratch_bytes = 0;
-        if (alloc_cpu(device, bytes, &grown, &err) != STATUS_OK)
+        if (device->ops->memory->alloc(device, bytes, &grown, &err) != STATUS_OK)
             device_fatal(device, err.code, "%s", err.message);
         cpu->scratch = grown;
         cpu->scratch_bytes = bytes;

@@ -1,5 +1,8 @@
 /* What the CPU backend's files share: the device's state, its scratch memory, and how work is cut into parts.
  *
+ * Every operator runs with OpenMP on device->threads threads, returns when its work is done, and gives the same bits
+ * again for the same inputs and thread count.
+ *
  * A loop over n items is cut into `device->threads` contiguous parts by part_of(), never by the OpenMP scheduler, so a
  * reduction that adds the parts in order gives the same bits for the same thread count. Small problems run on one
  * thread; that choice depends on the problem's size alone. */

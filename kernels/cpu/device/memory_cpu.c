@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include "kernels/base/clock.h"
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/graph.h"
+#include "kernels/contract/memory.h"
+#include "kernels/contract/stream.h"
+#include "kernels/contract/upload.h"
 #include "kernels/cpu/device/internal.h"
 
 enum { ALIGNMENT = 64 };
@@ -22,7 +25,7 @@ static size_t padded(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-Status alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
+static Status alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
     size_t present = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     *out = NULL;
     void *block = NULL;
@@ -51,7 +54,7 @@ Status alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
     return STATUS_OK;
 }
 
-void release_cpu(Device *device, void *pointer, size_t bytes) {
+static void release_cpu(Device *device, void *pointer, size_t bytes) {
     if (!pointer)
         return;
     device->bytes_now -= bytes;
@@ -61,15 +64,7 @@ void release_cpu(Device *device, void *pointer, size_t bytes) {
         free(pointer);
 }
 
-void copy_in_cpu(Device *device, void *dst, const void *host_src, size_t bytes) {
-    copy_cpu(device, dst, host_src, bytes);
-}
-
-void copy_out_cpu(Device *device, void *host_dst, const void *src, size_t bytes) {
-    copy_cpu(device, host_dst, src, bytes);
-}
-
-void copy_cpu(Device *device, void *dst, const void *src, size_t bytes) {
+static void copy_cpu(Device *device, void *dst, const void *src, size_t bytes) {
     if (bytes == 0)
         return;
     int parts = threads_for(device, (int64_t)(bytes / 16));
@@ -80,7 +75,15 @@ void copy_cpu(Device *device, void *dst, const void *src, size_t bytes) {
     }
 }
 
-void zero_cpu(Device *device, void *dst, size_t bytes) {
+static void copy_in_cpu(Device *device, void *dst, const void *host_src, size_t bytes) {
+    copy_cpu(device, dst, host_src, bytes);
+}
+
+static void copy_out_cpu(Device *device, void *host_dst, const void *src, size_t bytes) {
+    copy_cpu(device, host_dst, src, bytes);
+}
+
+static void zero_cpu(Device *device, void *dst, size_t bytes) {
     if (bytes == 0)
         return;
     int parts = threads_for(device, (int64_t)(bytes / 16));
@@ -91,11 +94,11 @@ void zero_cpu(Device *device, void *dst, size_t bytes) {
     }
 }
 
-void sync_cpu(Device *device) {
+static void sync_cpu(Device *device) {
     (void)device; /* every operator has finished when it returns */
 }
 
-Status host_alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
+static Status host_alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
     (void)device;
     *out = aligned_alloc(ALIGNMENT, bytes ? padded(bytes) : ALIGNMENT);
     if (!*out)
@@ -104,46 +107,75 @@ Status host_alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
     return STATUS_OK;
 }
 
-void host_release_cpu(Device *device, void *pointer, size_t bytes) {
+static void host_release_cpu(Device *device, void *pointer, size_t bytes) {
     (void)device;
     (void)bytes;
     free(pointer);
 }
 
-void upload_start_cpu(Device *device, int slot, void *dst, const void *host_src, size_t bytes) {
+static void upload_start_cpu(Device *device, int slot, void *dst, const void *host_src, size_t bytes) {
     (void)slot;
     copy_cpu(device, dst, host_src, bytes);
 }
 
-void upload_wait_cpu(Device *device, int slot) {
+static void upload_wait_cpu(Device *device, int slot) {
     (void)device;
     (void)slot;
 }
 
-void upload_release_cpu(Device *device, int slot) {
+static void upload_release_cpu(Device *device, int slot) {
     (void)device;
     (void)slot;
 }
 
-void upload_finish_cpu(Device *device, int slot) {
+static void upload_finish_cpu(Device *device, int slot) {
     (void)device;
     (void)slot;
 }
 
-void stamp_cpu(Device *device, int slot) {
+static void stamp_cpu(Device *device, int slot) {
     cpu_of(device)->stamps[slot] = clock_seconds();
 }
 
-double stamp_seconds_cpu(Device *device, int from, int to) {
+static double stamp_seconds_cpu(Device *device, int from, int to) {
     return cpu_of(device)->stamps[to] - cpu_of(device)->stamps[from];
 }
 
-int graph_begin_cpu(Device *device, uint64_t key) {
+static int graph_begin_cpu(Device *device, uint64_t key) {
     (void)device;
     (void)key;
     return 1;
 }
 
-void graph_end_cpu(Device *device) {
+static void graph_end_cpu(Device *device) {
     (void)device;
 }
+
+const MemoryOps memory_ops_cpu = {
+    .alloc = alloc_cpu,
+    .release = release_cpu,
+    .copy_in = copy_in_cpu,
+    .copy_out = copy_out_cpu,
+    .copy = copy_cpu,
+    .zero = zero_cpu,
+    .host_alloc = host_alloc_cpu,
+    .host_release = host_release_cpu,
+};
+
+const UploadOps upload_ops_cpu = {
+    .start = upload_start_cpu,
+    .wait = upload_wait_cpu,
+    .release = upload_release_cpu,
+    .finish = upload_finish_cpu,
+};
+
+const StreamOps stream_ops_cpu = {
+    .sync = sync_cpu,
+    .stamp = stamp_cpu,
+    .seconds = stamp_seconds_cpu,
+};
+
+const GraphOps graph_ops_cpu = {
+    .begin = graph_begin_cpu,
+    .end = graph_end_cpu,
+};

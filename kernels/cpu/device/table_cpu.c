@@ -1,5 +1,6 @@
-/* The CPU backend's operator table, compiled once per instruction set level (CPU_LEVEL: its name; see levels.h). */
-#include "kernels/cpu/device/cpu.h"
+/* Gathers the CPU families' tables into one operator table. Compiled once per instruction set level (CPU_LEVEL: its
+ * name; see levels.h). */
+#include "kernels/ops.h"
 
 #ifndef CPU_LEVEL
 #define CPU_LEVEL native
@@ -7,76 +8,14 @@
 #define TABLE_OF(level) ops_cpu_##level
 #define TABLE(level) TABLE_OF(level)
 
+#define X(Type, family) extern const Type family##_ops_cpu;
+OPS_FAMILIES(X)
+#undef X
+
 extern const Ops TABLE(CPU_LEVEL); /* levels_cpu.c looks for it */
 
 const Ops TABLE(CPU_LEVEL) = {
-    .alloc = alloc_cpu,
-    .release = release_cpu,
-    .copy_in = copy_in_cpu,
-    .copy_out = copy_out_cpu,
-    .copy = copy_cpu,
-    .zero = zero_cpu,
-    .sync = sync_cpu,
-    .host_alloc = host_alloc_cpu,
-    .host_release = host_release_cpu,
-    .close = close_cpu,
-    .upload_start = upload_start_cpu,
-    .upload_wait = upload_wait_cpu,
-    .upload_release = upload_release_cpu,
-    .upload_finish = upload_finish_cpu,
-    .stamp = stamp_cpu,
-    .stamp_seconds = stamp_seconds_cpu,
-    .graph_begin = graph_begin_cpu,
-    .graph_end = graph_end_cpu,
-    .cast = cast_cpu,
-    .gather_rows = gather_rows_cpu,
-    .add = add_cpu,
-    .sum = sum_cpu,
-    .nchw_to_nhwc = nchw_to_nhwc_cpu,
-    .nhwc_to_nchw = nhwc_to_nchw_cpu,
-    .conv_create = conv_create_cpu,
-    .conv_destroy = conv_destroy_cpu,
-    .conv_forward = conv_forward_cpu,
-    .conv_backward_data = conv_backward_data_cpu,
-    .conv_backward_weight = conv_backward_weight_cpu,
-    .norm_sums = norm_sums_cpu,
-    .norm_finalize = norm_finalize_cpu,
-    .norm_from_running = norm_from_running_cpu,
-    .norm_apply = norm_apply_cpu,
-    .norm_backward_sums = norm_backward_sums_cpu,
-    .norm_backward_params = norm_backward_params_cpu,
-    .norm_backward_apply = norm_backward_apply_cpu,
-    .norm_fold = norm_fold_cpu,
-    .pool_forward = pool_forward_cpu,
-    .pool_backward = pool_backward_cpu,
-    .dense_forward = dense_forward_cpu,
-    .dense_backward_data = dense_backward_data_cpu,
-    .dense_backward_weight = dense_backward_weight_cpu,
-    .relu_backward = relu_backward_cpu,
-    .unit_forward = unit_forward_cpu,
-    .unit_backward = unit_backward_cpu,
-    .views_make = views_make_cpu,
-    .saliency_weights = saliency_weights_cpu,
-    .saliency_cam = saliency_cam_cpu,
-    .saliency_channel_sum = saliency_channel_sum_cpu,
-    .saliency_upsample = saliency_upsample_cpu,
-    .saliency_mask = saliency_mask_cpu,
-    .saliency_top = saliency_top_cpu,
-    .saliency_apply = saliency_apply_cpu,
-    .saliency_soften = saliency_soften_cpu,
-    .select_rows = select_rows_cpu,
-    .select_rejected = select_rejected_cpu,
-    .classify_loss = classify_loss_cpu,
-    .classify_predict = classify_predict_cpu,
-    .classify_rank = classify_rank_cpu,
-    .classify_probability = classify_probability_cpu,
-    .classify_onehot = classify_onehot_cpu,
-    .classify_equal = classify_equal_cpu,
-    .contrast_scratch = contrast_scratch_cpu,
-    .contrast_groups = contrast_groups_cpu,
-    .contrast_lse = contrast_lse_cpu,
-    .contrast_loss = contrast_loss_cpu,
-    .contrast_gradient = contrast_gradient_cpu,
-    .sgd = sgd_cpu,
-    .guard_nonfinite = guard_nonfinite_cpu,
+#define X(Type, family) .family = &family##_ops_cpu,
+    OPS_FAMILIES(X)
+#undef X
 };

@@ -16,7 +16,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/contrast.h"
 #include "kernels/cpu/device/exp_lanes.h"
 #include "kernels/cpu/device/internal.h"
 
@@ -118,7 +118,7 @@ static size_t tile_bytes(const Device *device, int block) {
     return (size_t)device->threads * (size_t)block * (size_t)block * sizeof(float);
 }
 
-size_t contrast_scratch_cpu(Device *device, int64_t rows, int groups, int dim) {
+static size_t contrast_scratch_cpu(Device *device, int64_t rows, int groups, int dim) {
     (void)groups;
     (void)dim;
     return tile_bytes(device, block_size(rows)) + (size_t)rows * (sizeof(double) + sizeof(float));
@@ -196,7 +196,7 @@ static void lse_tile(const Sweep *sweep, Block a, Block b, int both, float *tile
         lse_columns(sweep, a, b, tile);
 }
 
-void contrast_lse_cpu(Device *device, const ContrastShape *shape, const float *z, float *lse, void *scratch) {
+static void contrast_lse_cpu(Device *device, const ContrastShape *shape, const float *z, float *lse, void *scratch) {
     if (shape->own_rows == 0)
         return;
     Sweep sweep = sweep_make(device, shape, z, scratch);
@@ -243,8 +243,9 @@ static int positives_of(const int32_t *counts, int32_t group) {
     return group >= 0 ? counts[group] - 1 : 0;
 }
 
-void contrast_gradient_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
-                           const float *sums, const int32_t *counts, const float *lse, float *dz, void *scratch) {
+static void contrast_gradient_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
+                                  const float *sums, const int32_t *counts, const float *lse, float *dz,
+                                  void *scratch) {
     if (shape->own_rows == 0)
         return;
     int dim = shape->dim;
@@ -291,8 +292,8 @@ static void sort_by_group(const ContrastShape *shape, const int32_t *group, cons
 
 /* Sums are f64 while they grow: rows of a large group are alike, so that f32 would round every addition the same way,
  * and 1/T makes much of it. */
-void contrast_groups_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group, float *sums,
-                         int32_t *counts) {
+static void contrast_groups_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
+                                float *sums, int32_t *counts) {
     const int dim = shape->dim, groups = shape->groups;
     int32_t *first = cpu_scratch(device, ((size_t)groups + 1 + (size_t)shape->rows) * sizeof *first);
     int32_t *order = first + groups + 1;
@@ -317,8 +318,9 @@ void contrast_groups_cpu(Device *device, const ContrastShape *shape, const float
     }
 }
 
-void contrast_loss_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
-                       const float *sums, const int32_t *counts, const float *lse, double *loss, float *lse_out) {
+static void contrast_loss_cpu(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
+                              const float *sums, const int32_t *counts, const float *lse, double *loss,
+                              float *lse_out) {
     (void)device;
     int dim = shape->dim;
     double total = 0.0;
@@ -340,3 +342,11 @@ void contrast_loss_cpu(Device *device, const ContrastShape *shape, const float *
     double scale = (double)shape->temperature / (double)shape->base_temperature;
     *loss = shape->anchors > 0 ? scale * total / (double)shape->anchors : 0.0;
 }
+
+const ContrastOps contrast_ops_cpu = {
+    .scratch = contrast_scratch_cpu,
+    .groups = contrast_groups_cpu,
+    .lse = contrast_lse_cpu,
+    .loss = contrast_loss_cpu,
+    .gradient = contrast_gradient_cpu,
+};

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/contract/saliency.h"
 #include "kernels/contract/upsample.h"
-#include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 
@@ -21,7 +21,7 @@ BODY channel_means(DType type, int HW, int C, const void *restrict dA, float *re
         alpha[c] /= (float)HW;
 }
 
-void saliency_weights_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *dA, float *alpha) {
+static void saliency_weights_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *dA, float *alpha) {
     int64_t image = (int64_t)HW * C;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -49,8 +49,8 @@ BODY weighted_map(DType type, int HW, int C, const void *restrict A, const float
     }
 }
 
-void saliency_cam_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *A, const float *alpha, int relu,
-                      float *cam) {
+static void saliency_cam_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *A, const float *alpha,
+                             int relu, float *cam) {
     int64_t image = (int64_t)HW * C;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -74,8 +74,8 @@ BODY summed_map(DType type, int HW, int C, const void *restrict x, const void *r
     }
 }
 
-void saliency_channel_sum_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *x, const void *weight,
-                              int relu, float *cam) {
+static void saliency_channel_sum_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *x,
+                                     const void *weight, int relu, float *cam) {
     int64_t image = (int64_t)HW * C;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -103,7 +103,7 @@ static void upsample_map(int h, int w, int H, int W, const float *restrict cam, 
     }
 }
 
-void saliency_upsample_cpu(Device *device, int64_t N, int h, int w, int H, int W, const float *cam, float *up) {
+static void saliency_upsample_cpu(Device *device, int64_t N, int h, int w, int H, int W, const float *cam, float *up) {
     int parts = threads_for(device, N * H * W);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++)
@@ -134,7 +134,7 @@ static void threshold_map(int HW, const float *restrict up, float threshold, flo
         mask[p] = !range.nans && (up[p] - range.min) / range.divisor > threshold ? 1.0f : 0.0f;
 }
 
-void saliency_mask_cpu(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
+static void saliency_mask_cpu(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
     int parts = threads_for(device, N * HW);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++)
@@ -178,7 +178,7 @@ static void top_map(int HW, const float *up, int keep, float *mask) {
     }
 }
 
-void saliency_top_cpu(Device *device, int64_t N, int HW, const float *up, int keep, float *mask) {
+static void saliency_top_cpu(Device *device, int64_t N, int HW, const float *up, int keep, float *mask) {
     int parts = threads_for(device, N * HW);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++)
@@ -195,8 +195,8 @@ BODY masked_image(DType type, int HW, const void *x, const float *mask, const fl
     }
 }
 
-void saliency_apply_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *mask,
-                        const float fill[3], int invert, void *out) {
+static void saliency_apply_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *mask,
+                               const float fill[3], int invert, void *out) {
     int64_t image = (int64_t)HW * 3;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -222,7 +222,8 @@ BODY softened_image(DType type, int HW, const void *x, const float *up, void *ou
     }
 }
 
-void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *up, void *out) {
+static void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, const void *x, const float *up,
+                                void *out) {
     int64_t image = (int64_t)HW * 3;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -235,3 +236,14 @@ void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, const vo
             softened_image(DTYPE_F32, HW, xn, up + n * HW, yn);
     }
 }
+
+const SaliencyOps saliency_ops_cpu = {
+    .weights = saliency_weights_cpu,
+    .cam = saliency_cam_cpu,
+    .channel_sum = saliency_channel_sum_cpu,
+    .upsample = saliency_upsample_cpu,
+    .mask = saliency_mask_cpu,
+    .top = saliency_top_cpu,
+    .apply = saliency_apply_cpu,
+    .soften = saliency_soften_cpu,
+};

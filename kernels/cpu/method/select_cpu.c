@@ -1,11 +1,11 @@
 /* Choosing rows by a decision per row: masked image or backup, and the list of rejected ones. */
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/select.h"
 #include "kernels/cpu/device/internal.h"
 
-void select_rows_cpu(Device *device, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,
-                     void *out) {
+static void select_rows_cpu(Device *device, int64_t N, size_t row_bytes, const int32_t *accept, const void *a,
+                            const void *b, void *out) {
     int parts = threads_for(device, N * (int64_t)(row_bytes / sizeof(float)));
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -16,8 +16,8 @@ void select_rows_cpu(Device *device, int64_t N, size_t row_bytes, const int32_t 
     }
 }
 
-void select_rejected_cpu(Device *device, int64_t N, const int32_t *accept, int64_t max, int32_t *index,
-                         int32_t *count) {
+static void select_rejected_cpu(Device *device, int64_t N, const int32_t *accept, int64_t max, int32_t *index,
+                                int32_t *count) {
     (void)device;
     int64_t rejected = 0, kept = 0;
     for (int64_t n = 0; n < N; n++) {
@@ -31,3 +31,8 @@ void select_rejected_cpu(Device *device, int64_t N, const int32_t *accept, int64
         index[n] = -1;
     *count = (int32_t)rejected;
 }
+
+const SelectOps select_ops_cpu = {
+    .rows = select_rows_cpu,
+    .rejected = select_rejected_cpu,
+};

@@ -3,9 +3,9 @@
  * One thread makes one image at a time, in planar float32 [3][H][W] in its slice of the device's scratch, so that every
  * colour operator is a plain loop over H*W pixels. Results depend on the sample and the spec alone, never on the batch
  * or the thread count. */
+#include "kernels/contract/views.h"
 #include "kernels/contract/views_draw.h"
 #include "kernels/contract/views_pixel.h"
-#include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 
@@ -194,8 +194,8 @@ BODY write_normalised(DType type, const ViewSpec *spec, const Canvas *canvas, in
     }
 }
 
-void views_make_cpu(Device *device, const ViewSpec *spec, int64_t N, int H, int W, const uint8_t *images,
-                    const int64_t *ids, DType type, void *out, ViewParams *params) {
+static void views_make_cpu(Device *device, const ViewSpec *spec, int64_t N, int H, int W, const uint8_t *images,
+                           const int64_t *ids, DType type, void *out, ViewParams *params) {
     int64_t pixels = (int64_t)H * W;
     int parts = threads_for(device, N * pixels);
     size_t canvas_size = canvas_floats(H, W);
@@ -222,3 +222,7 @@ void views_make_cpu(Device *device, const ViewSpec *spec, int64_t N, int H, int 
         }
     }
 }
+
+const ViewsOps views_ops_cpu = {
+    .make = views_make_cpu,
+};

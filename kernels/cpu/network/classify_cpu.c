@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/classify.h"
 #include "kernels/cpu/device/internal.h"
 
 static int label_valid(int32_t label, int C) {
@@ -27,8 +27,8 @@ static double row_sum_exp(const float *logits, int C, float max) {
     return sum;
 }
 
-void classify_loss_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *labels, float weight,
-                       float *losses, float *dlogits) {
+static void classify_loss_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *labels,
+                              float weight, float *losses, float *dlogits) {
     int parts = threads_for(device, N * C);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -48,7 +48,7 @@ void classify_loss_cpu(Device *device, int64_t N, int C, const float *logits, co
     }
 }
 
-void classify_predict_cpu(Device *device, int64_t N, int C, const float *logits, int32_t *predicted) {
+static void classify_predict_cpu(Device *device, int64_t N, int C, const float *logits, int32_t *predicted) {
     int parts = threads_for(device, N * C);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -62,7 +62,8 @@ void classify_predict_cpu(Device *device, int64_t N, int C, const float *logits,
     }
 }
 
-void classify_rank_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *labels, int32_t *rank) {
+static void classify_rank_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *labels,
+                              int32_t *rank) {
     int parts = threads_for(device, N * C);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -78,7 +79,8 @@ void classify_rank_cpu(Device *device, int64_t N, int C, const float *logits, co
     }
 }
 
-void classify_probability_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *target, float *p) {
+static void classify_probability_cpu(Device *device, int64_t N, int C, const float *logits, const int32_t *target,
+                                     float *p) {
     int parts = threads_for(device, N * C);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -89,7 +91,7 @@ void classify_probability_cpu(Device *device, int64_t N, int C, const float *log
     }
 }
 
-void classify_onehot_cpu(Device *device, int64_t N, int C, const int32_t *target, float *dlogits) {
+static void classify_onehot_cpu(Device *device, int64_t N, int C, const int32_t *target, float *dlogits) {
     (void)device;
     memset(dlogits, 0, (size_t)N * (size_t)C * sizeof *dlogits);
     for (int64_t n = 0; n < N; n++)
@@ -97,8 +99,17 @@ void classify_onehot_cpu(Device *device, int64_t N, int C, const int32_t *target
             dlogits[n * C + target[n]] = 1.0f;
 }
 
-void classify_equal_cpu(Device *device, int64_t N, const int32_t *a, const int32_t *b, int32_t *equal) {
+static void classify_equal_cpu(Device *device, int64_t N, const int32_t *a, const int32_t *b, int32_t *equal) {
     (void)device;
     for (int64_t n = 0; n < N; n++)
         equal[n] = a[n] == b[n];
 }
+
+const ClassifyOps classify_ops_cpu = {
+    .loss = classify_loss_cpu,
+    .predict = classify_predict_cpu,
+    .rank = classify_rank_cpu,
+    .probability = classify_probability_cpu,
+    .onehot = classify_onehot_cpu,
+    .equal = classify_equal_cpu,
+};

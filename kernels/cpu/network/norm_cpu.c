@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/norm.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 
@@ -122,7 +122,7 @@ BODY sums_part(DType type, const Wide *wide, Part range, const void *x, PartSums
         flush_shifted(p, wide->width);
 }
 
-void norm_sums_cpu(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {
+static void norm_sums_cpu(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {
     Wide wide = wide_of(device, M, C);
     const size_t each = sums_bytes(&wide) / (size_t)wide.parts;
     char *scratch = cpu_scratch(device, sums_bytes(&wide) + (size_t)wide.parts * (size_t)wide.width * sizeof(float));
@@ -142,9 +142,9 @@ void norm_sums_cpu(Device *device, int64_t M, int C, DType type, const void *x, 
     reduce_sums(&wide, scratch, sums);
 }
 
-void norm_finalize_cpu(Device *device, int C, const double *sums, double count, float eps, float momentum,
-                       const float *gamma, const float *beta, float *mean, float *invstd, float *scale, float *shift,
-                       float *running_mean, float *running_var) {
+static void norm_finalize_cpu(Device *device, int C, const double *sums, double count, float eps, float momentum,
+                              const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
+                              float *shift, float *running_mean, float *running_var) {
     (void)device;
     if (!(count > 0))
         return;
@@ -166,9 +166,9 @@ void norm_finalize_cpu(Device *device, int C, const double *sums, double count, 
     }
 }
 
-void norm_from_running_cpu(Device *device, int C, float eps, const float *running_mean, const float *running_var,
-                           const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
-                           float *shift) {
+static void norm_from_running_cpu(Device *device, int C, float eps, const float *running_mean, const float *running_var,
+                                  const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
+                                  float *shift) {
     (void)device;
     for (int c = 0; c < C; c++) {
         double inverse = 1.0 / sqrt((double)running_var[c] + (double)eps);
@@ -202,8 +202,8 @@ BODY apply_row_of(DType type, int relu, int64_t n, const void *x, const float *s
         apply_row(type, 0, n, x, scale, shift, NULL, y);
 }
 
-void norm_apply_cpu(Device *device, int64_t M, int C, DType type, const void *x, const float *scale, const float *shift,
-                    const void *residual, int relu, void *y) {
+static void norm_apply_cpu(Device *device, int64_t M, int C, DType type, const void *x, const float *scale,
+                           const float *shift, const void *residual, int relu, void *y) {
     Wide wide = wide_of(device, M, C);
     float *scales = cpu_scratch(device, 2 * (size_t)wide.width * sizeof *scales), *shifts = scales + wide.width;
     repeat(&wide, scale, scales);
@@ -276,9 +276,9 @@ BODY backward_row_type(DType type, Gate gate, int second, int with_sums, const B
         backward_row_gate(type, GATE_NONE, second, with_sums, row);
 }
 
-void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2, const void *y,
-                            const void *x, const float *mean, const float *invstd, const float *scale,
-                            const float *shift, int relu, double *sums) {
+static void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2,
+                                   const void *y, const void *x, const float *mean, const float *invstd,
+                                   const float *scale, const float *shift, int relu, double *sums) {
     Gate gate = !relu ? GATE_NONE : y ? GATE_Y : GATE_X;
     if (gate == GATE_NONE && !dy2 && !sums)
         return;
@@ -328,7 +328,7 @@ void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type, void *
         sums[C + c] *= (double)invstd[c];
 }
 
-void norm_backward_params_cpu(Device *device, int C, const double *sums, float *dgamma, float *dbeta) {
+static void norm_backward_params_cpu(Device *device, int C, const double *sums, float *dgamma, float *dbeta) {
     (void)device;
     for (int c = 0; c < C; c++) {
         dgamma[c] += (float)sums[C + c];
@@ -348,9 +348,9 @@ BODY backward_apply_row(DType type, int batch, int64_t n, const void *dz, const 
     }
 }
 
-void norm_backward_apply_cpu(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
-                             const float *mean, const float *invstd, const float *scale, const double *sums,
-                             double count, void *dx) {
+static void norm_backward_apply_cpu(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
+                                    const float *mean, const float *invstd, const float *scale, const double *sums,
+                                    double count, void *dx) {
     Wide wide = wide_of(device, M, C);
     float *a = cpu_scratch(device, 4 * (size_t)wide.width * sizeof *a), *m = a + wide.width;
     float *b = m + wide.width, *c = b + wide.width;
@@ -383,7 +383,8 @@ void norm_backward_apply_cpu(Device *device, int64_t M, int C, DType type, const
     }
 }
 
-void norm_fold_cpu(Device *device, int K, int64_t n, const float *w, const float *scale, DType type, void *w_out) {
+static void norm_fold_cpu(Device *device, int K, int64_t n, const float *w, const float *scale, DType type,
+                          void *w_out) {
     int parts = threads_for(device, K * n);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int k = 0; k < K; k++) {
@@ -396,3 +397,14 @@ void norm_fold_cpu(Device *device, int K, int64_t n, const float *w, const float
                 ((float *)w_out)[k * n + i] = row[i] * scale[k];
     }
 }
+
+const NormOps norm_ops_cpu = {
+    .sums = norm_sums_cpu,
+    .finalize = norm_finalize_cpu,
+    .from_running = norm_from_running_cpu,
+    .apply = norm_apply_cpu,
+    .backward_sums = norm_backward_sums_cpu,
+    .backward_params = norm_backward_params_cpu,
+    .backward_apply = norm_backward_apply_cpu,
+    .fold = norm_fold_cpu,
+};

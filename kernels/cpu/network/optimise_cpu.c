@@ -1,5 +1,5 @@
 /* The optimiser over one flat arena, and the count of non-finite numbers. */
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/optimise.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 
@@ -18,8 +18,8 @@ BODY sgd_part(int with_low, int64_t n, const SgdStep *step, const float *restric
     }
 }
 
-void sgd_cpu(Device *device, int64_t n, const SgdStep *step, const float *gradient, float *velocity, float *parameter,
-             void *low) {
+static void sgd_cpu(Device *device, int64_t n, const SgdStep *step, const float *gradient, float *velocity,
+                    float *parameter, void *low) {
     int parts = threads_for(device, n);
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
     for (int i = 0; i < parts; i++) {
@@ -32,7 +32,7 @@ void sgd_cpu(Device *device, int64_t n, const SgdStep *step, const float *gradie
     }
 }
 
-void guard_nonfinite_cpu(Device *device, int64_t n, const float *x, int64_t *count) {
+static void guard_nonfinite_cpu(Device *device, int64_t n, const float *x, int64_t *count) {
     int parts = threads_for(device, n);
     int64_t found = 0;
 #pragma omp parallel for simd num_threads(parts) schedule(static) reduction(+ : found) if (parallel : parts > 1)
@@ -40,3 +40,8 @@ void guard_nonfinite_cpu(Device *device, int64_t n, const float *x, int64_t *cou
         found += (bits_of_float(x[i]) & 0x7F800000u) == 0x7F800000u;
     *count += found;
 }
+
+const OptimiseOps optimise_ops_cpu = {
+    .sgd = sgd_cpu,
+    .nonfinite = guard_nonfinite_cpu,
+};

@@ -1,5 +1,5 @@
 /* Global average pooling. */
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/pool.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 
@@ -14,7 +14,7 @@ BODY pool_image(DType type, int HW, int C, const void *x, float *restrict featur
         features[c] /= (float)HW;
 }
 
-void pool_forward_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *x, float *features) {
+static void pool_forward_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *x, float *features) {
     int64_t image = (int64_t)HW * C;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -33,7 +33,7 @@ BODY spread_image(DType type, int HW, int C, const float *restrict dfeatures, vo
             lane_store(type, dx, (int64_t)p * C + c, dfeatures[c] / (float)HW);
 }
 
-void pool_backward_cpu(Device *device, int64_t N, int HW, int C, DType type, const float *dfeatures, void *dx) {
+static void pool_backward_cpu(Device *device, int64_t N, int HW, int C, DType type, const float *dfeatures, void *dx) {
     int64_t image = (int64_t)HW * C;
     int parts = threads_for(device, N * image);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -44,3 +44,8 @@ void pool_backward_cpu(Device *device, int64_t N, int HW, int C, DType type, con
             spread_image(DTYPE_F32, HW, C, dfeatures + n * C, lane_at_out(type, dx, n * image));
     }
 }
+
+const PoolOps pool_ops_cpu = {
+    .forward = pool_forward_cpu,
+    .backward = pool_backward_cpu,
+};

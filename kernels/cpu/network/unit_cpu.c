@@ -1,10 +1,10 @@
 /* Unit-norm rows and their gradient. */
 #include <math.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/unit.h"
 #include "kernels/cpu/device/internal.h"
 
-void unit_forward_cpu(Device *device, int64_t N, int D, const float *x, float *z, float *inv_norm) {
+static void unit_forward_cpu(Device *device, int64_t N, int D, const float *x, float *z, float *inv_norm) {
     int parts = threads_for(device, N * D);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -21,8 +21,8 @@ void unit_forward_cpu(Device *device, int64_t N, int D, const float *x, float *z
     }
 }
 
-void unit_backward_cpu(Device *device, int64_t N, int D, const float *z, const float *inv_norm, const float *dz,
-                       float *dx) {
+static void unit_backward_cpu(Device *device, int64_t N, int D, const float *z, const float *inv_norm, const float *dz,
+                              float *dx) {
     int parts = threads_for(device, N * D);
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
     for (int64_t n = 0; n < N; n++) {
@@ -36,3 +36,8 @@ void unit_backward_cpu(Device *device, int64_t N, int D, const float *z, const f
             dx[n * D + d] = (dzs[d] - zs[d] * along) * inverse;
     }
 }
+
+const UnitOps unit_ops_cpu = {
+    .forward = unit_forward_cpu,
+    .backward = unit_backward_cpu,
+};

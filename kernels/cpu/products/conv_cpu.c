@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/conv.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/device/lanes.h"
 #include "kernels/cpu/products/conv_step.h"
@@ -71,7 +71,7 @@ static ConvStep *step_of(Device *device, ConvPlan *plan, ConvPass pass, int epil
     return *slot;
 }
 
-Status conv_create_cpu(Device *device, const ConvGeometry *geometry, DType type, ConvPlan **out, Error *err) {
+static Status conv_create_cpu(Device *device, const ConvGeometry *geometry, DType type, ConvPlan **out, Error *err) {
     *out = NULL;
     const ConvGeometry *g = geometry;
     if (g->H < 1 || g->W < 1 || g->C < 1 || g->K < 1 || g->R < 1 || g->stride < 1 || g->pad < 0 ||
@@ -97,7 +97,7 @@ Status conv_create_cpu(Device *device, const ConvGeometry *geometry, DType type,
     return STATUS_OK;
 }
 
-void conv_destroy_cpu(Device *device, ConvPlan *plan) {
+static void conv_destroy_cpu(Device *device, ConvPlan *plan) {
     (void)device;
     if (!plan)
         return;
@@ -133,8 +133,8 @@ static void run(Device *device, ConvPlan *plan, ConvPass pass, int epilogue, int
     }
 }
 
-void conv_forward_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *w,
-                      const ConvEpilogue *epilogue, void *y) {
+static void conv_forward_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *w,
+                             const ConvEpilogue *epilogue, void *y) {
     if (N == 0)
         return;
     int kind = 0;
@@ -145,16 +145,25 @@ void conv_forward_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, 
     run(device, plan, PASS_FORWARD, kind, N, &call);
 }
 
-void conv_backward_data_cpu(Device *device, ConvPlan *plan, int64_t N, const void *dy, const void *w, void *dx) {
+static void conv_backward_data_cpu(Device *device, ConvPlan *plan, int64_t N, const void *dy, const void *w, void *dx) {
     if (N == 0)
         return;
     const ConvCall call = {.image = dx, .weights = w, .output = dy};
     run(device, plan, PASS_BACKWARD_DATA, 0, N, &call);
 }
 
-void conv_backward_weight_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *dy, float *dw) {
+static void conv_backward_weight_cpu(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *dy,
+                                     float *dw) {
     if (N == 0)
         return;
     const ConvCall call = {.image = x, .weights = dw, .output = dy};
     run(device, plan, PASS_BACKWARD_WEIGHT, 0, N, &call);
 }
+
+const ConvOps conv_ops_cpu = {
+    .create = conv_create_cpu,
+    .destroy = conv_destroy_cpu,
+    .forward = conv_forward_cpu,
+    .backward_data = conv_backward_data_cpu,
+    .backward_weight = conv_backward_weight_cpu,
+};

@@ -2,7 +2,7 @@
  */
 #include <string.h>
 
-#include "kernels/cpu/device/cpu.h"
+#include "kernels/contract/dense.h"
 #include "kernels/cpu/device/internal.h"
 
 enum { BLOCK = 16 };
@@ -19,8 +19,8 @@ static void finish_relu(int64_t rows, int columns, int stride, float *y) {
         }
 }
 
-void dense_forward_cpu(Device *device, int64_t N, int in, int out, const float *x, const float *w, const float *b,
-                       int relu, float *y) {
+static void dense_forward_cpu(Device *device, int64_t N, int in, int out, const float *x, const float *w,
+                              const float *b, int relu, float *y) {
     if (N == 0)
         return;
     int parts = dense_parts(device, N, in, out), by_rows = N >= out;
@@ -42,7 +42,8 @@ void dense_forward_cpu(Device *device, int64_t N, int in, int out, const float *
     }
 }
 
-void dense_backward_data_cpu(Device *device, int64_t N, int in, int out, const float *dy, const float *w, float *dx) {
+static void dense_backward_data_cpu(Device *device, int64_t N, int in, int out, const float *dy, const float *w,
+                                    float *dx) {
     if (N == 0)
         return;
     int parts = dense_parts(device, N, in, out), by_rows = N >= in;
@@ -58,8 +59,8 @@ void dense_backward_data_cpu(Device *device, int64_t N, int in, int out, const f
     }
 }
 
-void dense_backward_weight_cpu(Device *device, int64_t N, int in, int out, const float *x, const float *dy, float *dw,
-                               float *db) {
+static void dense_backward_weight_cpu(Device *device, int64_t N, int in, int out, const float *x, const float *dy,
+                                      float *dw, float *db) {
     if (N == 0)
         return;
     int parts = dense_parts(device, N, in, out), by_out = out >= in;
@@ -81,9 +82,16 @@ void dense_backward_weight_cpu(Device *device, int64_t N, int in, int out, const
         }
 }
 
-void relu_backward_cpu(Device *device, int64_t n, const float *y, float *dy) {
+static void relu_backward_cpu(Device *device, int64_t n, const float *y, float *dy) {
     int parts = threads_for(device, n);
 #pragma omp parallel for simd num_threads(parts) schedule(static) if (parallel : parts > 1)
     for (int64_t i = 0; i < n; i++)
         dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
+
+const DenseOps dense_ops_cpu = {
+    .forward = dense_forward_cpu,
+    .backward_data = dense_backward_data_cpu,
+    .backward_weight = dense_backward_weight_cpu,
+    .relu_backward = relu_backward_cpu,
+};

@@ -3,9 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cuda/device/cuda.h"
 #include "kernels/cuda/device/graphs.h"
 #include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/products/conv.h"
+#include "kernels/ops.h"
+
+extern const Ops ops_cuda; /* table_cuda.c */
 
 /* What cuBLAS recommends for Hopper; more than enough elsewhere. */
 static const size_t BLAS_WORKSPACE = (size_t)32 << 20;
@@ -77,8 +80,13 @@ static void close_device(CudaDevice *cuda) {
     free(cuda);
 }
 
+static void close_cuda(Device *device) {
+    device->bytes_now -= cuda_of(device)->scratch_bytes + cuda_of(device)->retired_bytes;
+    close_device(cuda_of(device));
+}
+
 static Status open_device(Device *device, int index, Error *err) {
-    *device = (Device){.ops = &ops_cuda, .kind = DEVICE_CUDA, .index = index};
+    *device = (Device){.kind = DEVICE_CUDA, .index = index};
     CudaDevice *cuda = calloc(1, sizeof *cuda);
     if (!cuda)
         return error_set(err, STATUS_SYSTEM, "cannot open CUDA device %d: out of memory", index);
@@ -120,13 +128,14 @@ static Status open_device(Device *device, int index, Error *err) {
         cuda->graphs = graphs_new();
     if (!cuda->graphs) {
         close_device(cuda);
-        device->ops = NULL;
         return error_set(err, STATUS_SYSTEM, "cannot open CUDA device %d: %s: %s; is another process using it?", index,
                          what, code != cudaSuccess ? cudaGetErrorString(code) : "cuBLAS or host memory");
     }
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = 10 * properties.major + properties.minor;
     device->impl = cuda;
+    device->ops = &ops_cuda;
+    device->close = close_cuda;
     device->fast_bf16 = cuda->capability >= 80; /* tensor cores take bf16 since then */
 #ifdef EXCON_CUDNN
     device->fast_conv = 1;
@@ -134,11 +143,6 @@ static Status open_device(Device *device, int index, Error *err) {
 #endif
     describe(device, &properties);
     return STATUS_OK;
-}
-
-void close_cuda(Device *device) {
-    device->bytes_now -= cuda_of(device)->scratch_bytes + cuda_of(device)->retired_bytes;
-    close_device(cuda_of(device));
 }
 
 void *cuda_scratch(Device *device, size_t bytes) {
@@ -168,4 +172,4 @@ void *cuda_scratch(Device *device, size_t bytes) {
 
 /* The library's way in (kernels/device.h). */
 const CudaBackend excon_cuda_backend = {
-    .ops_size = sizeof(Ops), .device_size = sizeof(Device), .count = count_devices, .open = open_device};
+    .ops_bytes = OPS_BYTES, .device_bytes = sizeof(Device), .count = count_devices, .open = open_device};

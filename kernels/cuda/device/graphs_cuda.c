@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "kernels/cuda/device/cuda.h"
+#include "kernels/contract/graph.h"
 #include "kernels/cuda/device/internal.h"
 
 enum { GRAPHS_KEPT = 8 };
@@ -64,7 +64,7 @@ static Recording *find(CudaGraphs *graphs, uint64_t key) {
     return oldest;
 }
 
-int graph_begin_cuda(Device *device, uint64_t key) {
+static int graph_begin_cuda(Device *device, uint64_t key) {
     CudaGraphs *graphs = cuda_of(device)->graphs;
     Recording *r = find(graphs, key);
     const int met = r->used != 0;
@@ -80,7 +80,7 @@ int graph_begin_cuda(Device *device, uint64_t key) {
     return 1;
 }
 
-void graph_end_cuda(Device *device) {
+static void graph_end_cuda(Device *device) {
     CudaGraphs *graphs = cuda_of(device)->graphs;
     Recording *r = graphs->recording;
     if (!r)
@@ -92,3 +92,8 @@ void graph_end_cuda(Device *device) {
     CUDA_CHECK(device, cudaGraphDestroy(graph));
     CUDA_CHECK(device, cudaGraphLaunch(r->exec, cuda_stream(device)));
 }
+
+const GraphOps graph_ops_cuda = {
+    .begin = graph_begin_cuda,
+    .end = graph_end_cuda,
+};

@@ -1,8 +1,11 @@
 /* What the CUDA backend's files share: the device's state, its stream and scratch memory, and checks. C and CUDA.
  *
+ * Launchers take device pointers, queue their work on the device's stream and return. None uses floating-point atomics:
+ * for the same inputs and device the same bits come out again.
+ *
  * Everything runs on one stream per device, in the order of the calls; the collectives and uploads have streams of
  * their own and are ordered against this one by events (comm/nccl, upload_cuda.c). Nothing here waits except copy_out,
- * sync and upload_finish. */
+ * sync, an upload's finish and a scratch that must grow. */
 #ifndef EXCON_KERNELS_CUDA_INTERNAL_H
 #define EXCON_KERNELS_CUDA_INTERNAL_H
 

@@ -1,6 +1,12 @@
 /* Memory and moments of a CUDA device. */
-#include "kernels/cuda/device/cuda.h"
+#include "kernels/contract/memory.h"
+#include "kernels/contract/stream.h"
 #include "kernels/cuda/device/internal.h"
+
+static void zero_cuda(Device *device, void *dst, size_t bytes) {
+    if (bytes)
+        CUDA_CHECK(device, cudaMemsetAsync(dst, 0, bytes, cuda_stream(device)));
+}
 
 static Status no_memory(Device *device, size_t bytes, Error *err) {
     size_t available = 0, total = 0;
@@ -12,7 +18,7 @@ static Status no_memory(Device *device, size_t bytes, Error *err) {
                      (double)total / 1e6);
 }
 
-Status alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
+static Status alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
     *out = NULL;
     if (cudaMalloc(out, bytes ? bytes : 1) != cudaSuccess) {
         cudaGetLastError();
@@ -31,7 +37,7 @@ static void wait_for_all(Device *device) {
     CUDA_CHECK(device, cudaStreamSynchronize(cuda_of(device)->copies));
 }
 
-void release_cuda(Device *device, void *pointer, size_t bytes) {
+static void release_cuda(Device *device, void *pointer, size_t bytes) {
     if (!pointer)
         return;
     device->bytes_now -= bytes;
@@ -39,32 +45,27 @@ void release_cuda(Device *device, void *pointer, size_t bytes) {
     CUDA_CHECK(device, cudaFree(pointer));
 }
 
-void copy_in_cuda(Device *device, void *dst, const void *host_src, size_t bytes) {
+static void copy_in_cuda(Device *device, void *dst, const void *host_src, size_t bytes) {
     if (bytes)
         CUDA_CHECK(device, cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, cuda_stream(device)));
 }
 
-void copy_out_cuda(Device *device, void *host_dst, const void *src, size_t bytes) {
+static void copy_out_cuda(Device *device, void *host_dst, const void *src, size_t bytes) {
     if (bytes)
         CUDA_CHECK(device, cudaMemcpyAsync(host_dst, src, bytes, cudaMemcpyDeviceToHost, cuda_stream(device)));
     CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
 }
 
-void copy_cuda(Device *device, void *dst, const void *src, size_t bytes) {
+static void copy_cuda(Device *device, void *dst, const void *src, size_t bytes) {
     if (bytes && dst != src)
         CUDA_CHECK(device, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cuda_stream(device)));
 }
 
-void zero_cuda(Device *device, void *dst, size_t bytes) {
-    if (bytes)
-        CUDA_CHECK(device, cudaMemsetAsync(dst, 0, bytes, cuda_stream(device)));
-}
-
-void sync_cuda(Device *device) {
+static void sync_cuda(Device *device) {
     CUDA_CHECK(device, cudaStreamSynchronize(cuda_stream(device)));
 }
 
-Status host_alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
+static Status host_alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
     *out = NULL;
     if (cudaHostAlloc(out, bytes ? bytes : 1, cudaHostAllocDefault) != cudaSuccess) {
         cudaGetLastError();
@@ -78,7 +79,7 @@ Status host_alloc_cuda(Device *device, size_t bytes, void **out, Error *err) {
     return STATUS_OK;
 }
 
-void host_release_cuda(Device *device, void *pointer, size_t bytes) {
+static void host_release_cuda(Device *device, void *pointer, size_t bytes) {
     (void)bytes;
     if (!pointer)
         return;
@@ -87,15 +88,32 @@ void host_release_cuda(Device *device, void *pointer, size_t bytes) {
 }
 
 /* In a recording the moment is taken at every replay. */
-void stamp_cuda(Device *device, int slot) {
+static void stamp_cuda(Device *device, int slot) {
     CUDA_CHECK(device,
                cudaEventRecordWithFlags(cuda_of(device)->stamps[slot], cuda_stream(device),
                                         cuda_capturing(device) ? cudaEventRecordExternal : cudaEventRecordDefault));
 }
 
-double stamp_seconds_cuda(Device *device, int from, int to) {
+static double stamp_seconds_cuda(Device *device, int from, int to) {
     float milliseconds = 0;
     CudaDevice *cuda = cuda_of(device);
     CUDA_CHECK(device, cudaEventElapsedTime(&milliseconds, cuda->stamps[from], cuda->stamps[to]));
     return 1e-3 * (double)milliseconds;
 }
+
+const MemoryOps memory_ops_cuda = {
+    .alloc = alloc_cuda,
+    .release = release_cuda,
+    .copy_in = copy_in_cuda,
+    .copy_out = copy_out_cuda,
+    .copy = copy_cuda,
+    .zero = zero_cuda,
+    .host_alloc = host_alloc_cuda,
+    .host_release = host_release_cuda,
+};
+
+const StreamOps stream_ops_cuda = {
+    .sync = sync_cuda,
+    .stamp = stamp_cuda,
+    .seconds = stamp_seconds_cuda,
+};

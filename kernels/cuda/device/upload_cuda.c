@@ -3,7 +3,7 @@
  * `copied` is recorded behind a slot's copies, and the device's stream waits for it; `released` is recorded behind the
  * work that used their destinations, and the next copies wait for it. Both streams run in order, so a slot that two
  * users share only makes them wait for more than they must. */
-#include "kernels/cuda/device/cuda.h"
+#include "kernels/contract/upload.h"
 #include "kernels/cuda/device/internal.h"
 
 cudaError_t uploads_open(CudaDevice *cuda) {
@@ -27,7 +27,7 @@ void uploads_close(CudaDevice *cuda) {
         cudaStreamDestroy(cuda->copies);
 }
 
-void upload_start_cuda(Device *device, int slot, void *dst, const void *host_src, size_t bytes) {
+static void upload_start_cuda(Device *device, int slot, void *dst, const void *host_src, size_t bytes) {
     const CudaDevice *cuda = cuda_of(device);
     CUDA_CHECK(device, cudaStreamWaitEvent(cuda->copies, cuda->released[slot], 0));
     if (bytes)
@@ -35,14 +35,21 @@ void upload_start_cuda(Device *device, int slot, void *dst, const void *host_src
     CUDA_CHECK(device, cudaEventRecord(cuda->copied[slot], cuda->copies));
 }
 
-void upload_wait_cuda(Device *device, int slot) {
+static void upload_wait_cuda(Device *device, int slot) {
     CUDA_CHECK(device, cudaStreamWaitEvent(cuda_stream(device), cuda_of(device)->copied[slot], 0));
 }
 
-void upload_release_cuda(Device *device, int slot) {
+static void upload_release_cuda(Device *device, int slot) {
     CUDA_CHECK(device, cudaEventRecord(cuda_of(device)->released[slot], cuda_stream(device)));
 }
 
-void upload_finish_cuda(Device *device, int slot) {
+static void upload_finish_cuda(Device *device, int slot) {
     CUDA_CHECK(device, cudaEventSynchronize(cuda_of(device)->copied[slot]));
 }
+
+const UploadOps upload_ops_cuda = {
+    .start = upload_start_cuda,
+    .wait = upload_wait_cuda,
+    .release = upload_release_cuda,
+    .finish = upload_finish_cuda,
+};

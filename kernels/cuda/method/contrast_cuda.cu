@@ -12,6 +12,7 @@
  * times factors per row and column, would do where lse varies little, but not in general. */
 #include <float.h>
 
+#include "kernels/cuda/method/contrast_groups.h"
 #include "kernels/cuda/method/contrast_tiles.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
 
@@ -282,7 +283,7 @@ static size_t rounded_bytes(int64_t rows, int dim) {
     return (size_t)ceil_div(rows * rounded_stride(dim) * (int64_t)sizeof(bf16), 256) * 256;
 }
 
-size_t contrast_scratch_cuda(Device *device, int64_t rows, int groups, int dim) {
+static size_t contrast_scratch_cuda(Device *device, int64_t rows, int groups, int dim) {
     (void)groups;
     const int64_t of_lse = partial_rows(device, rows, Shapes<bf16>::Usual::LSE_BLOCKS);
     const size_t lse = (size_t)(of_lse > rows ? of_lse : rows) * (sizeof(double) + sizeof(float));
@@ -342,7 +343,7 @@ static void lse_of(Device *device, const ContrastShape *shape, const float *z, f
         run_lse<typename Shapes<T>::Long>(device, shape, sweep, parts, lse);
 }
 
-void contrast_lse_cuda(Device *device, const ContrastShape *shape, const float *z, float *lse, void *scratch) {
+static void contrast_lse_cuda(Device *device, const ContrastShape *shape, const float *z, float *lse, void *scratch) {
     if (shape->own_rows == 0)
         return;
     WITH_TYPE(shape->products, T, lse_of<T>(device, shape, z, lse, scratch));
@@ -374,8 +375,9 @@ static int gradient_of(Device *device, const ContrastShape *shape, const float *
     return run_gradient<typename Shapes<T>::Long>(device, shape, sweep, parts, dz);
 }
 
-void contrast_gradient_cuda(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
-                            const float *sums, const int32_t *counts, const float *lse, float *dz, void *scratch) {
+static void contrast_gradient_cuda(Device *device, const ContrastShape *shape, const float *z, const int32_t *group,
+                                   const float *sums, const int32_t *counts, const float *lse, float *dz,
+                                   void *scratch) {
     if (shape->own_rows == 0)
         return;
     int splits;
@@ -386,3 +388,11 @@ void contrast_gradient_cuda(Device *device, const ContrastShape *shape, const fl
                 splits > 1 ? (const float *)((char *)scratch + rounded_bytes(shape->rows, shape->dim)) : dz, z, group,
                 sums, counts, factor, dz);
 }
+
+extern "C" const ContrastOps contrast_ops_cuda = {
+    .scratch = contrast_scratch_cuda,
+    .groups = contrast_groups_cuda,
+    .lse = contrast_lse_cuda,
+    .loss = contrast_loss_cuda,
+    .gradient = contrast_gradient_cuda,
+};

@@ -4,8 +4,10 @@
  * into segments of SEGMENT, whose groups are summed side by side. A group that lies within one segment is finished
  * there; the parts of others are joined in order. Work is O(rows), whether there are ten groups or half as many as
  * rows, and the order of every sum is fixed. */
+#include "kernels/cuda/method/contrast_groups.h"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
+#include "kernels/ops.h"
 
 static constexpr int DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, WARPS = BLOCK / WARP;
 static constexpr int ROUNDS = 8, SORT_ROWS = BLOCK * ROUNDS; /* rows a thread and a block sort */
@@ -273,14 +275,14 @@ void contrast_groups_cuda(Device *device, const ContrastShape *shape, const floa
     if (groups == 0)
         return;
     if (n == 0) {
-        zero_cuda(device, sums, (size_t)groups * (size_t)dim * sizeof *sums);
-        zero_cuda(device, counts, (size_t)groups * sizeof *counts);
+        device->ops->memory->zero(device, sums, (size_t)groups * (size_t)dim * sizeof *sums);
+        device->ops->memory->zero(device, counts, (size_t)groups * sizeof *counts);
         return;
     }
     const size_t bytes = group_scratch(NULL, n, blocks, groups, dim).bytes;
     const GroupScratch s = group_scratch((char *)cuda_scratch(device, bytes), n, blocks, groups, dim);
     const Sorted sorted = sort_rows(device, n, blocks, groups, group, &s);
-    zero_cuda(device, s.first, 2 * (size_t)groups * sizeof *s.first);
+    device->ops->memory->zero(device, s.first, 2 * (size_t)groups * sizeof *s.first);
     CUDA_LAUNCH(device, group_bounds_kernel, blocks_for(device, n, BLOCK), BLOCK, 0, n, sorted.keys, s.first, s.end);
     const SegmentOut out = {sums, s.parts};
     const unsigned threads = dim <= 32 ? 32 : dim <= 64 ? 64 : 128;
@@ -344,7 +346,7 @@ void contrast_loss_cuda(Device *device, const ContrastShape *shape, const float 
         CUDA_LAUNCH(device, loss_kernel, (unsigned)blocks, BLOCK, 0, shape->own_rows, shape->own_first, shape->dim, T,
                     shape->products == DTYPE_F32, z, group, sums, counts, lse, lse_out, parts);
     if (blocks == 0 || shape->anchors <= 0)
-        zero_cuda(device, loss, sizeof *loss);
+        device->ops->memory->zero(device, loss, sizeof *loss);
     else
         CUDA_LAUNCH(device, loss_join_kernel, 1, BLOCK, 0, blocks,
                     T / ((double)shape->base_temperature * (double)shape->anchors), parts, loss);

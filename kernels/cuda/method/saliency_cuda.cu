@@ -3,11 +3,13 @@
  * Decisions (masks, the most salient pixels) are made on the same bits as on the CPU: upsampling is one shared
  * definition with every rounding fixed (contract/upsample.h), and the mask's expression has nothing to contract. A map
  * with a NaN anywhere gives an empty mask; saliency_top orders NaN below every number. */
+#include "kernels/contract/saliency.h"
 #include "kernels/contract/upsample.h"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/rank.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
 #include "kernels/cuda/threads/runs.cuh"
+#include "kernels/ops.h"
 
 static const int WARPS = BLOCK / WARP; /* of a block */
 
@@ -52,7 +54,7 @@ static __global__ void weights_kernel(int HW, int C, const T *__restrict__ dA, f
     }
 }
 
-void saliency_weights_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *dA, float *alpha) {
+static void saliency_weights_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *dA, float *alpha) {
     if (N == 0)
         return;
     WITH_LANES(type, lanes_fit(type, C, dA), T, LANES,
@@ -97,8 +99,8 @@ static __global__ void cam_kernel(int HW, int C, const T *__restrict__ A, const 
         cam[n * HW + first + lane] = relu ? rectify(mine) : mine;
 }
 
-void saliency_cam_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *A, const float *alpha,
-                       int relu, float *cam) {
+static void saliency_cam_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *A, const float *alpha,
+                              int relu, float *cam) {
     if (N == 0)
         return;
     const dim3 grid((unsigned)N, (unsigned)ceil_div(HW, WARPS * POSITIONS));
@@ -118,8 +120,8 @@ static __global__ void channel_sum_kernel(int64_t positions, int C, const T *__r
     }
 }
 
-void saliency_channel_sum_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *x, const void *weight,
-                               int relu, float *cam) {
+static void saliency_channel_sum_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *x,
+                                      const void *weight, int relu, float *cam) {
     const int64_t positions = N * HW;
     if (positions)
         WITH_TYPE(type, T,
@@ -152,7 +154,7 @@ static __global__ void upsample_kernel(int h, int w, int H, int W, const float *
     run_store<LANES>(up + n * H * W + first, out);
 }
 
-void saliency_upsample_cuda(Device *device, int64_t N, int h, int w, int H, int W, const float *cam, float *up) {
+static void saliency_upsample_cuda(Device *device, int64_t N, int h, int w, int H, int W, const float *cam, float *up) {
     if (N == 0)
         return;
     const bool fits = lanes_fit(DTYPE_F32, H * W, up);
@@ -197,7 +199,7 @@ static __global__ void mask_kernel(int HW, const float *__restrict__ up, float t
     }
 }
 
-void saliency_mask_cuda(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
+static void saliency_mask_cuda(Device *device, int64_t N, int HW, const float *up, float threshold, float *mask) {
     if (N == 0)
         return;
     if (lanes_fit(DTYPE_F32, HW, up) && lanes_fit(DTYPE_F32, HW, mask))
@@ -278,9 +280,9 @@ static __global__ void top_kernel(int HW, const float *__restrict__ up, int keep
     }
 }
 
-void saliency_top_cuda(Device *device, int64_t N, int HW, const float *up, int keep, float *mask) {
+static void saliency_top_cuda(Device *device, int64_t N, int HW, const float *up, int keep, float *mask) {
     if (N == 0 || keep <= 0)
-        zero_cuda(device, mask, (size_t)(N * HW) * sizeof *mask);
+        device->ops->memory->zero(device, mask, (size_t)(N * HW) * sizeof *mask);
     else
         CUDA_LAUNCH(device, top_kernel, (unsigned)N, BLOCK, 0, HW, up, keep < HW ? keep : HW, mask);
 }
@@ -307,8 +309,8 @@ static __global__ void apply_kernel(int64_t pixels, const T *x, const float *__r
     }
 }
 
-void saliency_apply_cuda(Device *device, int64_t N, int HW, DType type, const void *x, const float *mask,
-                         const float fill[3], int invert, void *out) {
+static void saliency_apply_cuda(Device *device, int64_t N, int HW, DType type, const void *x, const float *mask,
+                                const float fill[3], int invert, void *out) {
     const int64_t pixels = N * HW;
     const Colour colour = {{fill[0], fill[1], fill[2]}};
     const bool fits = lanes_fit(type, pixels, x) && lanes_fit(type, pixels, mask) && lanes_fit(type, pixels, out);
@@ -331,8 +333,20 @@ static __global__ void soften_kernel(int HW, const T *__restrict__ x, const floa
     }
 }
 
-void saliency_soften_cuda(Device *device, int64_t N, int HW, DType type, const void *x, const float *up, void *out) {
+static void saliency_soften_cuda(Device *device, int64_t N, int HW, DType type, const void *x, const float *up,
+                                 void *out) {
     if (N)
         WITH_TYPE(type, T,
                   CUDA_LAUNCH(device, soften_kernel<T>, (unsigned)N, BLOCK, 0, HW, (const T *)x, up, (T *)out));
 }
+
+extern "C" const SaliencyOps saliency_ops_cuda = {
+    .weights = saliency_weights_cuda,
+    .cam = saliency_cam_cuda,
+    .channel_sum = saliency_channel_sum_cuda,
+    .upsample = saliency_upsample_cuda,
+    .mask = saliency_mask_cuda,
+    .top = saliency_top_cuda,
+    .apply = saliency_apply_cuda,
+    .soften = saliency_soften_cuda,
+};

@@ -1,4 +1,5 @@
 /* Choosing rows by a decision per row: masked image or backup, and the list of rejected ones. */
+#include "kernels/contract/select.h"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/rank.cuh"
 
@@ -24,8 +25,8 @@ static __global__ void select_rows_kernel(int64_t units, const int32_t *__restri
             out[first + k * BLOCK] = moved[k];
 }
 
-void select_rows_cuda(Device *device, int64_t N, size_t row_bytes, const int32_t *accept, const void *a, const void *b,
-                      void *out) {
+static void select_rows_cuda(Device *device, int64_t N, size_t row_bytes, const int32_t *accept, const void *a,
+                             const void *b, void *out) {
     if (N == 0 || row_bytes == 0)
         return;
     const bool wide = row_bytes % 16 == 0 && ((uintptr_t)a | (uintptr_t)b | (uintptr_t)out) % 16 == 0;
@@ -58,7 +59,12 @@ static __global__ void select_rejected_kernel(int64_t N, const int32_t *__restri
         *count = (int32_t)rejected;
 }
 
-void select_rejected_cuda(Device *device, int64_t N, const int32_t *accept, int64_t max, int32_t *index,
-                          int32_t *count) {
+static void select_rejected_cuda(Device *device, int64_t N, const int32_t *accept, int64_t max, int32_t *index,
+                                 int32_t *count) {
     CUDA_LAUNCH(device, select_rejected_kernel, 1, BLOCK, 0, N, accept, max, index, count);
 }
+
+extern "C" const SelectOps select_ops_cuda = {
+    .rows = select_rows_cuda,
+    .rejected = select_rejected_cuda,
+};

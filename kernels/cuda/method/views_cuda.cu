@@ -11,6 +11,7 @@
  * and which 224x224 does not fit into, and so a second path besides.
  *
  * The block's size follows from the image's size alone, so a view does not depend on the batch it is made in. */
+#include "kernels/contract/views.h"
 #include "kernels/contract/views_draw.h"
 #include "kernels/contract/views_pixel.h"
 #include "kernels/cuda/threads/lanes.cuh"
@@ -206,11 +207,15 @@ static void views_launch(Device *device, const ViewSpec *spec, int64_t N, int H,
                 images_aligned, ids, out_aligned, out, params);
 }
 
-void views_make_cuda(Device *device, const ViewSpec *spec, int64_t N, int H, int W, const uint8_t *images,
-                     const int64_t *ids, DType type, void *out, ViewParams *params) {
+static void views_make_cuda(Device *device, const ViewSpec *spec, int64_t N, int H, int W, const uint8_t *images,
+                            const int64_t *ids, DType type, void *out, ViewParams *params) {
     if (N == 0)
         return;
     const bool staged = (int64_t)H * W * 3 <= STAGED_BYTES;
     WITH_TYPE(type, T, if (staged) views_launch<T, true>(device, spec, N, H, W, images, ids, (T *)out, params);
               else views_launch<T, false>(device, spec, N, H, W, images, ids, (T *)out, params));
 }
+
+extern "C" const ViewsOps views_ops_cuda = {
+    .make = views_make_cuda,
+};

@@ -5,6 +5,7 @@
  * gives NaN instead of an access outside the row. */
 #include <limits.h>
 
+#include "kernels/contract/classify.h"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
 
@@ -50,8 +51,8 @@ static __global__ void classify_loss_kernel(int64_t N, int C, const float *__res
     }
 }
 
-void classify_loss_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *labels, float weight,
-                        float *losses, float *dlogits) {
+static void classify_loss_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *labels,
+                               float weight, float *losses, float *dlogits) {
     if (N)
         CUDA_LAUNCH(device, classify_loss_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, C, logits, labels,
                     weight, losses, dlogits);
@@ -85,7 +86,7 @@ static __global__ void classify_predict_kernel(int64_t N, int C, const float *__
     }
 }
 
-void classify_predict_cuda(Device *device, int64_t N, int C, const float *logits, int32_t *predicted) {
+static void classify_predict_cuda(Device *device, int64_t N, int C, const float *logits, int32_t *predicted) {
     if (N)
         CUDA_LAUNCH(device, classify_predict_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, C, logits,
                     predicted);
@@ -107,7 +108,8 @@ static __global__ void classify_rank_kernel(int64_t N, int C, const float *__res
     }
 }
 
-void classify_rank_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *labels, int32_t *rank) {
+static void classify_rank_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *labels,
+                               int32_t *rank) {
     if (N)
         CUDA_LAUNCH(device, classify_rank_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, C, logits, labels,
                     rank);
@@ -125,7 +127,8 @@ static __global__ void classify_probability_kernel(int64_t N, int C, const float
     }
 }
 
-void classify_probability_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *target, float *p) {
+static void classify_probability_cuda(Device *device, int64_t N, int C, const float *logits, const int32_t *target,
+                                      float *p) {
     if (N)
         CUDA_LAUNCH(device, classify_probability_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, C, logits,
                     target, p);
@@ -137,7 +140,7 @@ static __global__ void classify_onehot_kernel(int64_t N, int C, const int32_t *_
         dlogits[i] = i % C == target[i / C] ? 1.0f : 0.0f;
 }
 
-void classify_onehot_cuda(Device *device, int64_t N, int C, const int32_t *target, float *dlogits) {
+static void classify_onehot_cuda(Device *device, int64_t N, int C, const int32_t *target, float *dlogits) {
     if (N)
         CUDA_LAUNCH(device, classify_onehot_kernel, blocks_for(device, N * C, BLOCK), BLOCK, 0, N, C, target, dlogits);
 }
@@ -148,7 +151,16 @@ static __global__ void classify_equal_kernel(int64_t N, const int32_t *__restric
         equal[n] = a[n] == b[n];
 }
 
-void classify_equal_cuda(Device *device, int64_t N, const int32_t *a, const int32_t *b, int32_t *equal) {
+static void classify_equal_cuda(Device *device, int64_t N, const int32_t *a, const int32_t *b, int32_t *equal) {
     if (N)
         CUDA_LAUNCH(device, classify_equal_kernel, blocks_for(device, N, BLOCK), BLOCK, 0, N, a, b, equal);
 }
+
+extern "C" const ClassifyOps classify_ops_cuda = {
+    .loss = classify_loss_cuda,
+    .predict = classify_predict_cuda,
+    .rank = classify_rank_cuda,
+    .probability = classify_probability_cuda,
+    .onehot = classify_onehot_cuda,
+    .equal = classify_equal_cuda,
+};

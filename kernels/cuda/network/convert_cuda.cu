@@ -1,7 +1,9 @@
 /* Type and layout conversions, row gathering, addition and sums. */
+#include "kernels/contract/convert.h"
 #include "kernels/cuda/threads/lanes.cuh"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
+#include "kernels/ops.h"
 
 template <typename From, typename To>
 static __global__ void cast_kernel(int64_t n, const From *__restrict__ src, To *__restrict__ dst) {
@@ -9,12 +11,12 @@ static __global__ void cast_kernel(int64_t n, const From *__restrict__ src, To *
         element_store(dst + i, element_load(src + i));
 }
 
-void cast_cuda(Device *device, int64_t n, DType src_type, const void *src, DType dst_type, void *dst) {
+static void cast_cuda(Device *device, int64_t n, DType src_type, const void *src, DType dst_type, void *dst) {
     if (n == 0)
         return;
     const unsigned blocks = blocks_for(device, n, BLOCK);
     if (src_type == dst_type)
-        copy_cuda(device, dst, src, (size_t)n * dtype_size(src_type));
+        device->ops->memory->copy(device, dst, src, (size_t)n * dtype_size(src_type));
     else if (src_type == DTYPE_F32 && dst_type == DTYPE_BF16)
         CUDA_LAUNCH(device, (cast_kernel<float, bf16>), blocks, BLOCK, 0, n, (const float *)src, (bf16 *)dst);
     else if (src_type == DTYPE_BF16 && dst_type == DTYPE_F32)
@@ -35,7 +37,8 @@ static __global__ void gather_rows_kernel(int64_t n, int64_t units, const Unit *
     }
 }
 
-void gather_rows_cuda(Device *device, int64_t n, size_t row_bytes, const void *src, const int32_t *index, void *dst) {
+static void gather_rows_cuda(Device *device, int64_t n, size_t row_bytes, const void *src, const int32_t *index,
+                             void *dst) {
     if (n == 0 || row_bytes == 0)
         return;
     const bool wide = row_bytes % 16 == 0 && (uintptr_t)src % 16 == 0 && (uintptr_t)dst % 16 == 0;
@@ -54,7 +57,7 @@ static __global__ void add_kernel(int64_t n, const float *__restrict__ x, float 
         y[i] += x[i];
 }
 
-void add_cuda(Device *device, int64_t n, const float *x, float *y) {
+static void add_cuda(Device *device, int64_t n, const float *x, float *y) {
     if (n)
         CUDA_LAUNCH(device, add_kernel, blocks_for(device, n, BLOCK), BLOCK, 0, n, x, y);
 }
@@ -69,7 +72,7 @@ static __global__ void sum_kernel(int64_t n, const float *__restrict__ x, double
         *out = weight * sum;
 }
 
-void sum_cuda(Device *device, int64_t n, const float *x, double weight, double *out) {
+static void sum_cuda(Device *device, int64_t n, const float *x, double weight, double *out) {
     CUDA_LAUNCH(device, sum_kernel, 1, BLOCK, 0, n, x, weight, out);
 }
 
@@ -82,7 +85,7 @@ static __global__ void nchw_to_nhwc_kernel(int64_t n, int c, int hw, const float
     }
 }
 
-void nchw_to_nhwc_cuda(Device *device, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst) {
+static void nchw_to_nhwc_cuda(Device *device, int64_t n, int c, int hw, const float *src, DType dst_type, void *dst) {
     const int64_t total = n * c * hw;
     if (total)
         WITH_TYPE(dst_type, T,
@@ -99,10 +102,19 @@ static __global__ void nhwc_to_nchw_kernel(int64_t n, int c, int hw, const T *__
     }
 }
 
-void nhwc_to_nchw_cuda(Device *device, int64_t n, int c, int hw, DType src_type, const void *src, float *dst) {
+static void nhwc_to_nchw_cuda(Device *device, int64_t n, int c, int hw, DType src_type, const void *src, float *dst) {
     const int64_t total = n * c * hw;
     if (total)
         WITH_TYPE(src_type, T,
                   CUDA_LAUNCH(device, nhwc_to_nchw_kernel<T>, blocks_for(device, total, BLOCK), BLOCK, 0, n, c, hw,
                               (const T *)src, dst));
 }
+
+extern "C" const ConvertOps convert_ops_cuda = {
+    .cast = cast_cuda,
+    .gather_rows = gather_rows_cuda,
+    .add = add_cuda,
+    .sum = sum_cuda,
+    .nchw_to_nhwc = nchw_to_nhwc_cuda,
+    .nhwc_to_nchw = nhwc_to_nchw_cuda,
+};

@@ -7,6 +7,7 @@
  * A variance is the difference of sum x^2 / n and mean^2, which are nearly equal where a channel is nearly constant. So
  * what a block sums in f32 are x - k and its square, k being a value of the channel from the middle of the block's
  * span; f64 then turns them into the sums of x and x^2, whose rounding is f64's. */
+#include "kernels/contract/norm.h"
 #include "kernels/cuda/threads/channels.cuh"
 
 /* Rows of a thread: at least what it loads at once; f32 sums run over at most LONGEST_RUN; passes without sums are cut
@@ -131,7 +132,7 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     store_shifted<T, COUNT>(t, w, span_rows, x, sum, square, partial);
 }
 
-void norm_sums_cuda(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {
+static void norm_sums_cuda(Device *device, int64_t M, int C, DType type, const void *x, double *sums) {
     const bool wide = lanes_fit(type, C, x);
     const Tiling t = tiling_of(device, M, C, pack_count(type, wide), RESIDENT, SHORTEST_RUN, LONGEST_RUN);
     double *partial = partials_for(device, &t);
@@ -177,9 +178,9 @@ static __global__ void finalize_kernel(int C, const double *sums, double count, 
     }
 }
 
-void norm_finalize_cuda(Device *device, int C, const double *sums, double count, float eps, float momentum,
-                        const float *gamma, const float *beta, float *mean, float *invstd, float *scale, float *shift,
-                        float *running_mean, float *running_var) {
+static void norm_finalize_cuda(Device *device, int C, const double *sums, double count, float eps, float momentum,
+                               const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
+                               float *shift, float *running_mean, float *running_var) {
     const ChannelStats out = {mean, invstd, scale, shift};
     if (count > 0)
         CUDA_LAUNCH(device, finalize_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, sums, count, eps, momentum, gamma,
@@ -193,9 +194,9 @@ static __global__ void from_running_kernel(int C, float eps, const float *runnin
         store_stats(out, c, (double)running_mean[c], (double)running_var[c], eps, gamma[c], beta[c]);
 }
 
-void norm_from_running_cuda(Device *device, int C, float eps, const float *running_mean, const float *running_var,
-                            const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
-                            float *shift) {
+static void norm_from_running_cuda(Device *device, int C, float eps, const float *running_mean,
+                                   const float *running_var, const float *gamma, const float *beta, float *mean,
+                                   float *invstd, float *scale, float *shift) {
     const ChannelStats out = {mean, invstd, scale, shift};
     CUDA_LAUNCH(device, from_running_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, eps, running_mean, running_var,
                 gamma, beta, out);
@@ -209,7 +210,7 @@ static __global__ void backward_params_kernel(int C, const double *sums, float *
     dbeta[c] += (float)sums[c];
 }
 
-void norm_backward_params_cuda(Device *device, int C, const double *sums, float *dgamma, float *dbeta) {
+static void norm_backward_params_cuda(Device *device, int C, const double *sums, float *dgamma, float *dbeta) {
     CUDA_LAUNCH(device, backward_params_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, sums, dgamma, dbeta);
 }
 
@@ -223,7 +224,8 @@ static __global__ void fold_kernel(int64_t n, const float *__restrict__ w, const
         element_store(w_out + first + i, w[first + i] * by);
 }
 
-void norm_fold_cuda(Device *device, int K, int64_t n, const float *w, const float *scale, DType type, void *w_out) {
+static void norm_fold_cuda(Device *device, int K, int64_t n, const float *w, const float *scale, DType type,
+                           void *w_out) {
     WITH_TYPE(type, T, CUDA_LAUNCH(device, fold_kernel<T>, (unsigned)K, BLOCK, 0, n, w, scale, (T *)w_out));
 }
 
@@ -263,8 +265,8 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     });
 }
 
-void norm_apply_cuda(Device *device, int64_t M, int C, DType type, const void *x, const float *scale,
-                     const float *shift, const void *residual, int relu, void *y) {
+static void norm_apply_cuda(Device *device, int64_t M, int C, DType type, const void *x, const float *scale,
+                            const float *shift, const void *residual, int relu, void *y) {
     if (M == 0)
         return;
     const bool wide = lanes_fit(type, C, x) && lanes_fit(type, C, residual) && lanes_fit(type, C, y) &&
@@ -347,9 +349,9 @@ template <typename T, Gate GATE> static void launch_backward(Device *device, con
                                               BLOCK, 0, t, p))));
 }
 
-void norm_backward_sums_cuda(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2, const void *y,
-                             const void *x, const float *mean, const float *invstd, const float *scale,
-                             const float *shift, int relu, double *sums) {
+static void norm_backward_sums_cuda(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2,
+                                    const void *y, const void *x, const float *mean, const float *invstd,
+                                    const float *scale, const float *shift, int relu, double *sums) {
     const Gate gate = !relu ? GATE_NONE : y ? GATE_Y : GATE_X;
     if (!sums && (M == 0 || (gate == GATE_NONE && !dy2)))
         return;
@@ -416,9 +418,9 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT_BACKWARD)
     });
 }
 
-void norm_backward_apply_cuda(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
-                              const float *mean, const float *invstd, const float *scale, const double *sums,
-                              double count, void *dx) {
+static void norm_backward_apply_cuda(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
+                                     const float *mean, const float *invstd, const float *scale, const double *sums,
+                                     double count, void *dx) {
     if (M == 0)
         return;
     const bool wide = lanes_fit(type, C, dz) && lanes_fit(type, C, x) && lanes_fit(type, C, mean) &&
@@ -431,3 +433,14 @@ void norm_backward_apply_cuda(Device *device, int64_t M, int C, DType type, cons
                                               0, t, (const T *)dz, (const T *)x, mean, invstd, scale, sums, 1.0 / count,
                                               (T *)dx))));
 }
+
+extern "C" const NormOps norm_ops_cuda = {
+    .sums = norm_sums_cuda,
+    .finalize = norm_finalize_cuda,
+    .from_running = norm_from_running_cuda,
+    .apply = norm_apply_cuda,
+    .backward_sums = norm_backward_sums_cuda,
+    .backward_params = norm_backward_params_cuda,
+    .backward_apply = norm_backward_apply_cuda,
+    .fold = norm_fold_cuda,
+};

@@ -2,6 +2,7 @@
  *
  * Four numbers at a time from the first 16-byte boundary on; the few before and behind it one by one. Arrays whose
  * boundaries lie at different elements are walked one by one throughout. */
+#include "kernels/contract/optimise.h"
 #include "kernels/cuda/threads/lanes.cuh"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
@@ -70,8 +71,8 @@ static __global__ void sgd_kernel(Cut cut, int64_t items, SgdStep step, const fl
     }
 }
 
-void sgd_cuda(Device *device, int64_t n, const SgdStep *step, const float *gradient, float *velocity, float *parameter,
-              void *low) {
+static void sgd_cuda(Device *device, int64_t n, const SgdStep *step, const float *gradient, float *velocity,
+                     float *parameter, void *low) {
     if (n == 0)
         return;
     Cut cut = cut_of(n, parameter);
@@ -105,7 +106,7 @@ static __global__ void guard_kernel(Cut cut, int64_t items, const float *__restr
         atomicAdd(count, (unsigned long long)found);
 }
 
-void guard_nonfinite_cuda(Device *device, int64_t n, const float *x, int64_t *count) {
+static void guard_nonfinite_cuda(Device *device, int64_t n, const float *x, int64_t *count) {
     if (n == 0)
         return;
     const Cut cut = cut_of(n, x);
@@ -113,3 +114,8 @@ void guard_nonfinite_cuda(Device *device, int64_t n, const float *x, int64_t *co
     CUDA_LAUNCH(device, guard_kernel, blocks_for(device, items, BLOCK), BLOCK, 0, cut, items, x,
                 (unsigned long long *)count);
 }
+
+extern "C" const OptimiseOps optimise_ops_cuda = {
+    .sgd = sgd_cuda,
+    .nonfinite = guard_nonfinite_cuda,
+};

@@ -1,4 +1,5 @@
 /* Global average pooling: a block takes an image's positions for a tile of its channels (channels.cuh). */
+#include "kernels/contract/pool.h"
 #include "kernels/cuda/threads/channels.cuh"
 
 /* A span of rows is an image. */
@@ -38,7 +39,7 @@ static __global__ void __launch_bounds__(BLOCK)
     }
 }
 
-void pool_forward_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *x, float *features) {
+static void pool_forward_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *x, float *features) {
     if (N == 0)
         return;
     const bool wide = lanes_fit(type, C, x);
@@ -63,7 +64,7 @@ static __global__ void __launch_bounds__(BLOCK)
     walk_rows<1>(w, [&](auto, int64_t at) { pack_store<T, WIDE>(dx + at, share); });
 }
 
-void pool_backward_cuda(Device *device, int64_t N, int HW, int C, DType type, const float *dfeatures, void *dx) {
+static void pool_backward_cuda(Device *device, int64_t N, int HW, int C, DType type, const float *dfeatures, void *dx) {
     if (N == 0)
         return;
     const bool wide = lanes_fit(type, C, dx) && lanes_fit(DTYPE_F32, C, dfeatures);
@@ -73,3 +74,8 @@ void pool_backward_cuda(Device *device, int64_t N, int HW, int C, DType type, co
                         CUDA_LAUNCH(device, (pool_backward_kernel<T, WIDE>), tiling_blocks(&t), BLOCK, 0, t, dfeatures,
                                     (T *)dx)));
 }
+
+extern "C" const PoolOps pool_ops_cuda = {
+    .forward = pool_forward_cuda,
+    .backward = pool_backward_cuda,
+};

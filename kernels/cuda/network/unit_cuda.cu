@@ -1,4 +1,5 @@
 /* Unit-norm rows and their gradient; a warp per row, sums in double. */
+#include "kernels/contract/unit.h"
 #include "kernels/cuda/threads/launch.cuh"
 #include "kernels/cuda/threads/reduce.cuh"
 
@@ -19,7 +20,7 @@ static __global__ void unit_forward_kernel(int64_t N, int D, const float *__rest
     }
 }
 
-void unit_forward_cuda(Device *device, int64_t N, int D, const float *x, float *z, float *inv_norm) {
+static void unit_forward_cuda(Device *device, int64_t N, int D, const float *x, float *z, float *inv_norm) {
     if (N)
         CUDA_LAUNCH(device, unit_forward_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, D, x, z, inv_norm);
 }
@@ -39,9 +40,14 @@ static __global__ void unit_backward_kernel(int64_t N, int D, const float *__res
     }
 }
 
-void unit_backward_cuda(Device *device, int64_t N, int D, const float *z, const float *inv_norm, const float *dz,
-                        float *dx) {
+static void unit_backward_cuda(Device *device, int64_t N, int D, const float *z, const float *inv_norm, const float *dz,
+                               float *dx) {
     if (N)
         CUDA_LAUNCH(device, unit_backward_kernel, blocks_for(device, N, BLOCK / WARP), BLOCK, 0, N, D, z, inv_norm, dz,
                     dx);
 }
+
+extern "C" const UnitOps unit_ops_cuda = {
+    .forward = unit_forward_cuda,
+    .backward = unit_backward_cuda,
+};

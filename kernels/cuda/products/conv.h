@@ -22,6 +22,9 @@ struct ConvPlan {
 
 typedef enum ConvPass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHT } ConvPass;
 
+/* "cuDNN 9.1.0 (header 9.1.0)" or "convolutions by cuBLAS", for the banner. */
+const char *conv_library_cuda(void);
+
 /* "convolution 3x3, 64 -> 128 channels, 32x32 pixels, stride 2, pad 1, bf16", for messages. */
 enum { CONV_TEXT = 128 };
 void conv_describe(const ConvPlan *plan, char text[CONV_TEXT]);
@@ -32,13 +35,13 @@ const char *conv_pass_name(ConvPass pass);
 ConvCudnn *conv_cudnn_new(Device *device);
 void conv_cudnn_free(Device *device, ConvCudnn *cudnn);
 
-/* The operators of kernels/ops.h for N > 0. 0: cuDNN offers nothing for this call, which was said on stderr the first
+/* The operators of ConvOps for N > 0. 0: cuDNN offers nothing for this call, which was said on stderr the first
  * time, and nothing was done. */
 int conv_cudnn_forward(Device *, ConvPlan *, int64_t N, const void *x, const void *w, const ConvEpilogue *, void *y);
 int conv_cudnn_backward_data(Device *, ConvPlan *, int64_t N, const void *dy, const void *w, void *dx);
 int conv_cudnn_backward_weight(Device *, ConvPlan *, int64_t N, const void *x, const void *dy, float *dw);
 
-/* "cuDNN 9.1.0 (header 9.1.0)" */
+/* Its name and versions: "cuDNN 9.1.0 (header 9.1.0)". */
 const char *conv_cudnn_library(void);
 
 #ifdef __cplusplus

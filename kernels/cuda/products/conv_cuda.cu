@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/contract/conv.h"
 #include "kernels/cuda/products/conv.h"
 #include "kernels/cuda/products/epilogue.h"
 #include "kernels/cuda/products/gemm.h"
@@ -246,7 +247,7 @@ static Status check_geometry(const ConvGeometry *g, DType type, Error *err) {
     return STATUS_OK;
 }
 
-Status conv_create_cuda(Device *device, const ConvGeometry *geometry, DType type, ConvPlan **out, Error *err) {
+static Status conv_create_cuda(Device *device, const ConvGeometry *geometry, DType type, ConvPlan **out, Error *err) {
     *out = NULL;
     RETURN_IF(check_geometry(geometry, type, err));
     ConvPlan *plan = (ConvPlan *)calloc(1, sizeof *plan);
@@ -267,7 +268,7 @@ Status conv_create_cuda(Device *device, const ConvGeometry *geometry, DType type
     return STATUS_OK;
 }
 
-void conv_destroy_cuda(Device *device, ConvPlan *plan) {
+static void conv_destroy_cuda(Device *device, ConvPlan *plan) {
     if (!plan)
         return;
 #ifdef EXCON_CUDNN
@@ -278,8 +279,8 @@ void conv_destroy_cuda(Device *device, ConvPlan *plan) {
     free(plan);
 }
 
-void conv_forward_cuda(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *w,
-                       const ConvEpilogue *epilogue, void *y) {
+static void conv_forward_cuda(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *w,
+                              const ConvEpilogue *epilogue, void *y) {
     if (N == 0)
         return;
 #ifdef EXCON_CUDNN
@@ -289,7 +290,8 @@ void conv_forward_cuda(Device *device, ConvPlan *plan, int64_t N, const void *x,
     plain_forward(device, plan, N, (const char *)x, w, epilogue, (char *)y);
 }
 
-void conv_backward_data_cuda(Device *device, ConvPlan *plan, int64_t N, const void *dy, const void *w, void *dx) {
+static void conv_backward_data_cuda(Device *device, ConvPlan *plan, int64_t N, const void *dy, const void *w,
+                                    void *dx) {
     if (N == 0)
         return;
 #ifdef EXCON_CUDNN
@@ -299,7 +301,8 @@ void conv_backward_data_cuda(Device *device, ConvPlan *plan, int64_t N, const vo
     plain_backward_data(device, plan, N, (const char *)dy, w, (char *)dx);
 }
 
-void conv_backward_weight_cuda(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *dy, float *dw) {
+static void conv_backward_weight_cuda(Device *device, ConvPlan *plan, int64_t N, const void *x, const void *dy,
+                                      float *dw) {
     if (N == 0)
         return;
 #ifdef EXCON_CUDNN
@@ -308,3 +311,11 @@ void conv_backward_weight_cuda(Device *device, ConvPlan *plan, int64_t N, const 
 #endif
     plain_backward_weight(device, plan, N, (const char *)x, (const char *)dy, dw);
 }
+
+extern "C" const ConvOps conv_ops_cuda = {
+    .create = conv_create_cuda,
+    .destroy = conv_destroy_cuda,
+    .forward = conv_forward_cuda,
+    .backward_data = conv_backward_data_cuda,
+    .backward_weight = conv_backward_weight_cuda,
+};

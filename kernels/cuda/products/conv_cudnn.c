@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cuda/device/cuda.h"
 #include "kernels/cuda/device/graphs.h"
 #include "kernels/cuda/device/internal.h"
 #include "kernels/cuda/products/cudnn_plan.h"
 #include "kernels/cuda/products/epilogue.h"
+#include "kernels/ops.h"
 
 enum { ROWS_KEPT = 64, EPILOGUES = 8, PLANS = EPILOGUES + 2, TENSORS_MAX = 5 };
 
@@ -234,7 +234,7 @@ static void run_forward(Device *device, const ConvPlan *conv, const CudnnPlan *p
     if (plan->variant.epilogue & EPILOGUE_BIAS) {
         void *bias = scratch + aligned(plan->workspace);
         if (plan->variant.bias_type != DTYPE_F32)
-            cast_cuda(device, K, DTYPE_F32, e->bias, plan->variant.bias_type, bias);
+            device->ops->convert->cast(device, K, DTYPE_F32, e->bias, plan->variant.bias_type, bias);
         bind(&b, TENSOR_BIAS, plan->variant.bias_type != DTYPE_F32 ? bias : e->bias);
     }
     execute(device, conv, CONV_FORWARD, plan, &b, scratch);

@@ -1,11 +1,12 @@
 /* Dense layers in f32: matrix products by cuBLAS, bias and ReLU in the pass after them. */
+#include "kernels/contract/dense.h"
 #include "kernels/cuda/products/epilogue.h"
 #include "kernels/cuda/products/gemm.h"
 #include "kernels/cuda/threads/lanes.cuh"
 #include "kernels/cuda/threads/launch.cuh"
 
-void dense_forward_cuda(Device *device, int64_t N, int in, int out, const float *x, const float *w, const float *b,
-                        int relu, float *y) {
+static void dense_forward_cuda(Device *device, int64_t N, int in, int out, const float *x, const float *w,
+                               const float *b, int relu, float *y) {
     if (N == 0)
         return;
     cuda_gemm(device, AS_STORED, TRANSPOSED, N, out, in, DTYPE_F32, x, w, 0.0f, DTYPE_F32, y);
@@ -14,7 +15,8 @@ void dense_forward_cuda(Device *device, int64_t N, int in, int out, const float 
         cuda_epilogue(device, N, out, &epilogue, DTYPE_F32, y, DTYPE_F32, y);
 }
 
-void dense_backward_data_cuda(Device *device, int64_t N, int in, int out, const float *dy, const float *w, float *dx) {
+static void dense_backward_data_cuda(Device *device, int64_t N, int in, int out, const float *dy, const float *w,
+                                     float *dx) {
     if (N)
         cuda_gemm(device, AS_STORED, AS_STORED, N, in, out, DTYPE_F32, dy, w, 0.0f, DTYPE_F32, dx);
 }
@@ -38,8 +40,8 @@ static __global__ void column_sums_kernel(int64_t N, int columns, const float *_
     db[column] += (float)sum;
 }
 
-void dense_backward_weight_cuda(Device *device, int64_t N, int in, int out, const float *x, const float *dy, float *dw,
-                                float *db) {
+static void dense_backward_weight_cuda(Device *device, int64_t N, int in, int out, const float *x, const float *dy,
+                                       float *dw, float *db) {
     if (N == 0)
         return;
     cuda_gemm(device, TRANSPOSED, AS_STORED, out, in, N, DTYPE_F32, dy, x, 1.0f, DTYPE_F32, dw);
@@ -63,7 +65,7 @@ static __global__ void relu_backward_wide_kernel(int64_t n, const float *__restr
     }
 }
 
-void relu_backward_cuda(Device *device, int64_t n, const float *y, float *dy) {
+static void relu_backward_cuda(Device *device, int64_t n, const float *y, float *dy) {
     if (n == 0)
         return;
     if (lanes_fit(DTYPE_F32, n, y) && lanes_fit(DTYPE_F32, n, dy))
@@ -71,3 +73,10 @@ void relu_backward_cuda(Device *device, int64_t n, const float *y, float *dy) {
     else
         CUDA_LAUNCH(device, relu_backward_kernel, blocks_for(device, n, BLOCK), BLOCK, 0, n, y, dy);
 }
+
+extern "C" const DenseOps dense_ops_cuda = {
+    .forward = dense_forward_cuda,
+    .backward_data = dense_backward_data_cuda,
+    .backward_weight = dense_backward_weight_cuda,
+    .relu_backward = relu_backward_cuda,
+};

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/threads/lanes.cuh"
 #include "kernels/cuda/threads/launch.cuh"
+#include "kernels/ops.h"
 
 /* COUNT neighbouring elements as floats: 1, or as many as make 16 bytes of bf16 or f32. */
 template <int COUNT, typename T> static __device__ __forceinline__ void load(const T *from, float out[COUNT]) {
@@ -86,7 +87,7 @@ static __global__ void accumulate_wide_kernel(int64_t n, const bf16 *__restrict_
 
 void cuda_accumulate(Device *device, int64_t n, DType x_type, const void *x, float *y) {
     if (x_type == DTYPE_F32)
-        add_cuda(device, n, (const float *)x, y);
+        device->ops->convert->add(device, n, (const float *)x, y);
     else if (n > 0 && lanes_fit(DTYPE_BF16, n, x) && lanes_fit(DTYPE_F32, n, y))
         CUDA_LAUNCH(device, accumulate_wide_kernel, blocks_for(device, n / 8, BLOCK), BLOCK, 0, n, (const bf16 *)x, y);
     else if (n > 0)

@@ -27,7 +27,7 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 static int32_t *indices(const Tensor *tensor) {
     int32_t *host = calloc((size_t)(tensor->n > 0 ? tensor->n : 1), sizeof *host);
     assert_non_null(host);
-    tensor->device->ops->copy_out(tensor->device, host, tensor->data, (size_t)tensor->n * sizeof *host);
+    tensor->device->ops->memory->copy_out(tensor->device, host, tensor->data, (size_t)tensor->n * sizeof *host);
     return host;
 }
 
@@ -63,8 +63,8 @@ static void test_loss(void **state) {
             for (int c = 0; c < C; c++)
                 dwant[n * C + c] = (double)weight * (exp(log_probability(x + n * C, (int)C, c)) - (c == y[n]));
         }
-        d->ops->classify_loss(d, N, (int)C, logits.data, labels.data, weight, losses.data, gradient.data);
-        d->ops->classify_loss(d, N, (int)C, logits.data, labels.data, weight, alone.data, NULL);
+        d->ops->classify->loss(d, N, (int)C, logits.data, labels.data, weight, losses.data, gradient.data);
+        d->ops->classify->loss(d, N, (int)C, logits.data, labels.data, weight, alone.data, NULL);
         assert_true(tensor_equals("losses", &losses, want, TOLERANCE_F32));
         assert_true(tensor_equals("losses alone", &alone, want, TOLERANCE_F32));
         assert_true(tensor_equals("dlogits", &gradient, dwant, TOLERANCE_F32));
@@ -90,7 +90,7 @@ static void test_gradient_by_differences(void **state) {
         want[i] = 3 * (above + log_probability(x + n * C, (int)C, y[n])) / (2 * step);
         x[i] = kept;
     }
-    d->ops->classify_loss(d, N, (int)C, logits.data, labels.data, 3, losses.data, gradient.data);
+    d->ops->classify->loss(d, N, (int)C, logits.data, labels.data, 3, losses.data, gradient.data);
     assert_true(tensor_equals("dlogits", &gradient, want, TOLERANCE_DIFFERENCE));
     free(x), free(y), free(want);
     tensor_free(&logits), tensor_free(&labels), tensor_free(&losses), tensor_free(&gradient);
@@ -106,7 +106,7 @@ static void test_probability(void **state) {
         double *x = tensor_values(&logits), *want = block(N);
         for (int64_t n = 0; n < N; n++)
             want[n] = exp(log_probability(x + n * C, (int)C, y[n]));
-        d->ops->classify_probability(d, N, (int)C, logits.data, target.data, p.data);
+        d->ops->classify->probability(d, N, (int)C, logits.data, target.data, p.data);
         assert_true(tensor_equals("probability", &p, want, TOLERANCE_F32));
         free(x), free(y), free(want);
         tensor_free(&logits), tensor_free(&target), tensor_free(&p);
@@ -131,8 +131,8 @@ static void test_predict_and_rank(void **state) {
                 best[n] = row[c] >= row[(int)best[n]] ? c : best[n];
                 place[n] += row[c] > row[y[n]] || (row[c] == row[y[n]] && c < y[n]);
             }
-        d->ops->classify_predict(d, N, (int)C, logits.data, predicted.data);
-        d->ops->classify_rank(d, N, (int)C, logits.data, labels.data, rank.data);
+        d->ops->classify->predict(d, N, (int)C, logits.data, predicted.data);
+        d->ops->classify->rank(d, N, (int)C, logits.data, labels.data, rank.data);
         assert_true(tensor_equals("predicted", &predicted, best, TOLERANCE_EXACT));
         assert_true(tensor_equals("rank", &rank, place, TOLERANCE_EXACT));
         for (int64_t n = 0; n < N; n++)
@@ -151,10 +151,10 @@ static void test_nan_is_not_hidden(void **state) {
     Tensor labels = tensor_of(d, DTYPE_I32, N, (double[N]){1, 1, 1, 1, 1, 1});
     Tensor losses = tensor_new(d, DTYPE_F32, N), p = tensor_new(d, DTYPE_F32, N);
     Tensor predicted = tensor_new(d, DTYPE_I32, N), rank = tensor_new(d, DTYPE_I32, N);
-    d->ops->classify_loss(d, N, C, logits.data, labels.data, 1, losses.data, gradient.data);
-    d->ops->classify_probability(d, N, C, logits.data, labels.data, p.data);
-    d->ops->classify_predict(d, N, C, logits.data, predicted.data);
-    d->ops->classify_rank(d, N, C, logits.data, labels.data, rank.data);
+    d->ops->classify->loss(d, N, C, logits.data, labels.data, 1, losses.data, gradient.data);
+    d->ops->classify->probability(d, N, C, logits.data, labels.data, p.data);
+    d->ops->classify->predict(d, N, C, logits.data, predicted.data);
+    d->ops->classify->rank(d, N, C, logits.data, labels.data, rank.data);
     double *loss = tensor_values(&losses), *probability = tensor_values(&p), *slope = tensor_values(&gradient);
     for (int n = 0; n < N - 1; n++) {
         assert_true(isnan(loss[n]) && isnan(probability[n]));
@@ -175,10 +175,10 @@ static void test_labels_out_of_range_touch_nothing_else(void **state) {
     Tensor labels = tensor_of(d, DTYPE_I32, 2, (double[]){-1, 3}), onehot = tensor_new(d, DTYPE_F32, 6);
     Tensor losses = tensor_new(d, DTYPE_F32, 2), p = tensor_new(d, DTYPE_F32, 2), rank = tensor_new(d, DTYPE_I32, 2);
     Tensor gradient = tensor_new(d, DTYPE_F32, 6);
-    d->ops->classify_loss(d, 2, 3, logits.data, labels.data, 1, losses.data, gradient.data);
-    d->ops->classify_probability(d, 2, 3, logits.data, labels.data, p.data);
-    d->ops->classify_rank(d, 2, 3, logits.data, labels.data, rank.data);
-    d->ops->classify_onehot(d, 2, 3, labels.data, onehot.data);
+    d->ops->classify->loss(d, 2, 3, logits.data, labels.data, 1, losses.data, gradient.data);
+    d->ops->classify->probability(d, 2, 3, logits.data, labels.data, p.data);
+    d->ops->classify->rank(d, 2, 3, logits.data, labels.data, rank.data);
+    d->ops->classify->onehot(d, 2, 3, labels.data, onehot.data);
     double *loss = tensor_values(&losses), *probability = tensor_values(&p), want[6];
     for (int n = 0; n < 2; n++) {
         assert_true(isnan(loss[n]) && isnan(probability[n]));
@@ -199,10 +199,10 @@ static void test_onehot_and_equal(void **state) {
     Tensor a = tensor_of(d, DTYPE_I32, 4, (double[]){2, 0, 1, 1}),
            b = tensor_of(d, DTYPE_I32, 4, (double[]){2, 1, 1, 0});
     Tensor equal = tensor_new(d, DTYPE_I32, 4), seed = tensor_new(d, DTYPE_F32, 12);
-    d->ops->classify_onehot(d, 4, 3, a.data, seed.data);
-    d->ops->classify_equal(d, 4, a.data, b.data, equal.data);
-    d->ops->classify_onehot(d, 0, 3, a.data, seed.data);
-    d->ops->classify_equal(d, 0, a.data, b.data, equal.data);
+    d->ops->classify->onehot(d, 4, 3, a.data, seed.data);
+    d->ops->classify->equal(d, 4, a.data, b.data, equal.data);
+    d->ops->classify->onehot(d, 0, 3, a.data, seed.data);
+    d->ops->classify->equal(d, 0, a.data, b.data, equal.data);
     assert_true(tensor_equals("onehot", &seed, (double[]){0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0}, TOLERANCE_EXACT));
     assert_true(tensor_equals("equal", &equal, (double[]){1, 0, 1, 0}, TOLERANCE_EXACT));
     tensor_free(&a), tensor_free(&b), tensor_free(&equal), tensor_free(&seed);

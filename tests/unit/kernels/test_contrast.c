@@ -199,14 +199,14 @@ static void test_a_rank_without_rows(void **state) {
     Tensor sums = tensor_new(d, DTYPE_F32, 4 * 16), counts = tensor_new(d, DTYPE_I32, 4);
     Tensor lse = tensor_zero(d, DTYPE_F32, 64), untouched = tensor_random(d, DTYPE_F32, 1, 5, 5, 3);
     Tensor loss = tensor_new(d, DTYPE_F64, 1);
-    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)ops->contrast_scratch(d, 64, 4, 16));
+    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)ops->contrast->scratch(d, 64, 4, 16));
     for (int t = 0; t < precisions(d); t++) {
         shape.products = precision[t];
-        ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
-        ops->contrast_lse(d, &shape, z.data, untouched.data, scratch.data);
-        ops->contrast_loss(d, &shape, z.data, group.data, sums.data, counts.data, NULL, loss.data, untouched.data);
-        ops->contrast_gradient(d, &shape, z.data, group.data, sums.data, counts.data, lse.data, untouched.data,
-                               scratch.data);
+        ops->contrast->groups(d, &shape, z.data, group.data, sums.data, counts.data);
+        ops->contrast->lse(d, &shape, z.data, untouched.data, scratch.data);
+        ops->contrast->loss(d, &shape, z.data, group.data, sums.data, counts.data, NULL, loss.data, untouched.data);
+        ops->contrast->gradient(d, &shape, z.data, group.data, sums.data, counts.data, lse.data, untouched.data,
+                                scratch.data);
         assert_true(tensor_equals("loss", &loss, (double[]){0}, TOLERANCE_EXACT));
         assert_true(tensor_equals("untouched", &untouched, (double[]){5}, TOLERANCE_EXACT));
     }
@@ -246,12 +246,12 @@ static void test_exponential(void **state) {
 static void test_scratch_is_small(void **state) {
     Device *d = *state;
     const size_t mb = d->kind == DEVICE_CUDA ? 8 : 1;
-    size_t at_16k = d->ops->contrast_scratch(d, 16384, 8192, 128),
-           at_128k = d->ops->contrast_scratch(d, 131072, 200, 128);
+    size_t at_16k = d->ops->contrast->scratch(d, 16384, 8192, 128),
+           at_128k = d->ops->contrast->scratch(d, 131072, 200, 128);
     assert_true(at_16k < (mb * 4) << 20);
     assert_true(at_128k < (mb * 8) << 20);
     for (int64_t rows = 1; rows < 5000; rows += 61)
-        assert_true(d->ops->contrast_scratch(d, rows, 10, 33) <= d->ops->contrast_scratch(d, rows + 61, 10, 33));
+        assert_true(d->ops->contrast->scratch(d, rows, 10, 33) <= d->ops->contrast->scratch(d, rows + 61, 10, 33));
 }
 
 int main(void) {

@@ -50,13 +50,13 @@ static void test_groups(void **state) {
             for (int64_t k = 0; k < dim; k++)
                 want[ids[i] * dim + k] += values[i * dim + k];
         }
-        d->ops->copy_in(d, group.data, ids, (size_t)rows * sizeof *ids);
+        d->ops->memory->copy_in(d, group.data, ids, (size_t)rows * sizeof *ids);
         ContrastShape shape = {.rows = rows, .dim = (int)dim, .groups = (int)groups};
-        d->ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
+        d->ops->contrast->groups(d, &shape, z.data, group.data, sums.data, counts.data);
         assert_true(tensor_equals("counts", &counts, want_counts, TOLERANCE_EXACT));
         assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
         double *first = tensor_values(&sums);
-        d->ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
+        d->ops->contrast->groups(d, &shape, z.data, group.data, sums.data, counts.data);
         assert_true(tensor_equals("sums again", &sums, first, TOLERANCE_EXACT));
         free(values), free(want), free(want_counts), free(ids), free(first);
         tensor_free(&z), tensor_free(&group), tensor_free(&sums), tensor_free(&counts);
@@ -76,7 +76,7 @@ static void test_nan_stays_in_its_group(void **state) {
     Tensor sums = tensor_new(d, DTYPE_F32, 3), counts = tensor_new(d, DTYPE_I32, 3);
     tensor_set(&z, values), tensor_set(&group, ids);
     ContrastShape shape = {.rows = ROWS, .dim = 1, .groups = 3};
-    d->ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
+    d->ops->contrast->groups(d, &shape, z.data, group.data, sums.data, counts.data);
     double *got = tensor_values(&sums);
     assert_true(isnan(got[0]) && got[1] == 67 && got[2] == 66);
     free(got);
@@ -96,15 +96,15 @@ static double loss_of_equal_rows(Device *d, int rows, int dim, int groups, float
     Tensor sums = tensor_zero(d, DTYPE_F32, groups * dim), counts = tensor_zero(d, DTYPE_I32, groups);
     Tensor lse = tensor_new(d, DTYPE_F32, rows), out = tensor_new(d, DTYPE_F32, rows),
            loss = tensor_new(d, DTYPE_F64, 1);
-    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)d->ops->contrast_scratch(d, rows, groups, dim));
+    Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)d->ops->contrast->scratch(d, rows, groups, dim));
     ContrastShape shape = {rows, 0, rows, dim, groups, rows, temperature, 0.07f, DTYPE_F32};
-    d->ops->copy_in(d, z.data, values, (size_t)rows * (size_t)dim * sizeof *values);
-    d->ops->copy_in(d, group.data, ids, (size_t)rows * sizeof *ids);
-    d->ops->contrast_groups(d, &shape, z.data, group.data, sums.data, counts.data);
-    d->ops->contrast_lse(d, &shape, z.data, lse.data, scratch.data);
-    d->ops->contrast_loss(d, &shape, z.data, group.data, sums.data, counts.data, lse.data, loss.data, out.data);
+    d->ops->memory->copy_in(d, z.data, values, (size_t)rows * (size_t)dim * sizeof *values);
+    d->ops->memory->copy_in(d, group.data, ids, (size_t)rows * sizeof *ids);
+    d->ops->contrast->groups(d, &shape, z.data, group.data, sums.data, counts.data);
+    d->ops->contrast->lse(d, &shape, z.data, lse.data, scratch.data);
+    d->ops->contrast->loss(d, &shape, z.data, group.data, sums.data, counts.data, lse.data, loss.data, out.data);
     double got;
-    d->ops->copy_out(d, &got, loss.data, sizeof got);
+    d->ops->memory->copy_out(d, &got, loss.data, sizeof got);
     free(values), free(ids);
     tensor_free(&z), tensor_free(&group), tensor_free(&sums), tensor_free(&counts), tensor_free(&lse);
     tensor_free(&out), tensor_free(&loss), tensor_free(&scratch);
@@ -152,15 +152,15 @@ static void test_few_rows_against_many_columns(void **state) {
         Tensor sums = tensor_zero(d, DTYPE_F32, p.groups * DIM), counts = tensor_zero(d, DTYPE_I32, p.groups);
         Tensor all = tensor_new(d, DTYPE_F32, ROWS), own = tensor_new(d, DTYPE_F32, OWN);
         Tensor dz = tensor_new(d, DTYPE_F32, OWN * DIM);
-        Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)d->ops->contrast_scratch(d, ROWS, p.groups, DIM));
+        Tensor scratch = tensor_new(d, DTYPE_U8, (int64_t)d->ops->contrast->scratch(d, ROWS, p.groups, DIM));
         tensor_set(&z, p.zd), tensor_set(&all, lse);
-        d->ops->copy_in(d, group.data, p.group, ROWS * sizeof *p.group);
-        d->ops->contrast_lse(d, &shape, z.data, own.data, scratch.data);
-        d->ops->contrast_gradient(d, &shape, z.data, group.data, sums.data, counts.data, all.data, dz.data,
-                                  scratch.data);
+        d->ops->memory->copy_in(d, group.data, p.group, ROWS * sizeof *p.group);
+        d->ops->contrast->lse(d, &shape, z.data, own.data, scratch.data);
+        d->ops->contrast->gradient(d, &shape, z.data, group.data, sums.data, counts.data, all.data, dz.data,
+                                   scratch.data);
         assert_true(tensor_equals("lse", &own, lse + FIRST, TOLERANCE_F32));
         assert_true(tensor_guards_hold(&dz) && tensor_guards_hold(&scratch));
-        d->ops->copy_out(d, got, dz.data, OWN * DIM * sizeof *got);
+        d->ops->memory->copy_out(d, got, dz.data, OWN * DIM * sizeof *got);
         assert_within("dz", t, relative_l2(OWN * DIM, got, want, 0), t == 0 ? 2e-6 : 2e-3);
         free(lse), free(want), free(got);
         tensor_free(&z), tensor_free(&group), tensor_free(&sums), tensor_free(&counts), tensor_free(&all);

@@ -91,7 +91,7 @@ static void every_way(void **state, void (*test)(Device *)) {
 static ConvPlan *plan_or_skip(Device *device, const ConvGeometry *g, DType type) {
     ConvPlan *plan;
     Error err;
-    if (device->ops->conv_create(device, g, type, &plan, &err) == STATUS_OK)
+    if (device->ops->conv->create(device, g, type, &plan, &err) == STATUS_OK)
         return plan;
     print_message("no such convolution here: %s\n", err.message);
     if (type == DTYPE_F32)
@@ -119,7 +119,7 @@ static void check_forward(Device *d, ConvPlan *plan, const Reference *r, DType t
         tensor_free(&y);
         y = tensor_new(d, type, r->y_count);
     }
-    d->ops->conv_forward(d, plan, r->N, x.data, w.data, wanted ? &epilogue : NULL, y.data);
+    d->ops->conv->forward(d, plan, r->N, x.data, w.data, wanted ? &epilogue : NULL, y.data);
     assert_true(tensor_equals("y", &y, want, stored(type)));
     assert_true(tensor_equals("x unchanged", &x, xs, TOLERANCE_EXACT));
     assert_true(tensor_equals("w unchanged", &w, ws, TOLERANCE_EXACT));
@@ -135,8 +135,8 @@ static void check_backward(Device *d, ConvPlan *plan, const Reference *r, DType 
     double *want_dx = zeros(r->x_count);
     reference_pass(r, xs, ws, dys, NULL, want_dx, NULL);
     reference_pass(r, xs, ws, dys, NULL, NULL, want_dw);
-    d->ops->conv_backward_data(d, plan, r->N, dy.data, w.data, dx.data);
-    d->ops->conv_backward_weight(d, plan, r->N, x.data, dy.data, dw.data);
+    d->ops->conv->backward_data(d, plan, r->N, dy.data, w.data, dx.data);
+    d->ops->conv->backward_weight(d, plan, r->N, x.data, dy.data, dw.data);
     assert_true(tensor_equals("dx", &dx, want_dx, stored(type)));
     assert_true(tensor_equals("dw", &dw, want_dw, weight_gradient(d, type)));
     assert_true(tensor_equals("dy unchanged", &dy, dys, TOLERANCE_EXACT));
@@ -152,7 +152,7 @@ static void every_shape(Device *d, DType type) {
             check_forward(d, plan, &r, type, NULL);
             check_backward(d, plan, &r, type);
         }
-        d->ops->conv_destroy(d, plan);
+        d->ops->conv->destroy(d, plan);
     }
 }
 
@@ -186,7 +186,7 @@ static void every_epilogue(Device *d) {
             ConvPlan *plan = plan_or_skip(d, &geometries[i], type);
             Reference r = reference_of(geometries[i], 3);
             check_epilogues(d, plan, &r, type);
-            d->ops->conv_destroy(d, plan);
+            d->ops->conv->destroy(d, plan);
         }
 }
 
@@ -207,7 +207,7 @@ static void check_nan(Device *d, ConvPlan *plan, const Reference *r, DType type,
     else
         xs[r->x_count / r->N] = NAN; /* the second image's first pixel */
     tensor_set(&x, xs), tensor_set(&y, ys);
-    d->ops->conv_forward(d, plan, r->N, x.data, w.data, &epilogue, y.data);
+    d->ops->conv->forward(d, plan, r->N, x.data, w.data, &epilogue, y.data);
     double *got = tensor_values(&y);
     for (int64_t i = 0; i < r->y_count; i++) {
         const int hangs = in_residual ? i == image : i >= image && i < image + r->g.K;
@@ -230,7 +230,7 @@ static void nan_stays(Device *d) {
                 if (kind & 2)
                     check_nan(d, plan, &r, type, kind, 1);
             }
-            d->ops->conv_destroy(d, plan);
+            d->ops->conv->destroy(d, plan);
         }
 }
 
@@ -259,7 +259,7 @@ static void test_chunks_of_images(void **state) {
                 if (limit == 1 && i < 4)
                     check_epilogues(d, plan, &r, type);
             }
-            d->ops->conv_destroy(d, plan);
+            d->ops->conv->destroy(d, plan);
         }
     d->plain_conv = 0;
 }
@@ -281,7 +281,7 @@ static void many_row_counts(Device *d) {
             want[i] = UNTOUCHED;
         tensor_set(&y, want);
         memcpy(want, all, (size_t)(r.y_count / MOST * N) * sizeof *want);
-        d->ops->conv_forward(d, plan, N, x.data, w.data, NULL, y.data);
+        d->ops->conv->forward(d, plan, N, x.data, w.data, NULL, y.data);
         assert_true(tensor_equals("y", &y, want, TOLERANCE_F32));
     }
     for (int64_t N = 1; N <= 7; N += 3) {
@@ -290,7 +290,7 @@ static void many_row_counts(Device *d) {
     }
     free(xs), free(ws), free(all), free(want);
     tensor_free(&x), tensor_free(&w), tensor_free(&y);
-    d->ops->conv_destroy(d, plan);
+    d->ops->conv->destroy(d, plan);
 }
 
 static void test_many_row_counts(void **state) {
@@ -304,13 +304,13 @@ static void repeats(Device *d) {
     Reference r = reference_of(g, 6);
     Tensor x = tensor_random(d, DTYPE_F32, r.x_count, -1, 1, 1), dy = tensor_random(d, DTYPE_F32, r.y_count, -1, 1, 2);
     Tensor first = tensor_zero(d, DTYPE_F32, r.w_count), second = tensor_zero(d, DTYPE_F32, r.w_count);
-    d->ops->conv_backward_weight(d, plan, 6, x.data, dy.data, first.data);
-    d->ops->conv_backward_weight(d, plan, 6, x.data, dy.data, second.data);
+    d->ops->conv->backward_weight(d, plan, 6, x.data, dy.data, first.data);
+    d->ops->conv->backward_weight(d, plan, 6, x.data, dy.data, second.data);
     double *want = tensor_values(&first);
     assert_true(tensor_equals("dw again", &second, want, TOLERANCE_EXACT));
     free(want);
     tensor_free(&x), tensor_free(&dy), tensor_free(&first), tensor_free(&second);
-    d->ops->conv_destroy(d, plan);
+    d->ops->conv->destroy(d, plan);
 }
 
 static void test_repeats(void **state) {
@@ -326,8 +326,8 @@ static void finite_differences(Device *d) {
                w = tensor_random(d, DTYPE_F32, r.w_count, -1, 1, 2);
         Tensor dy = tensor_random(d, DTYPE_F32, r.y_count, -1, 1, 3), dx = tensor_new(d, DTYPE_F32, r.x_count);
         Tensor dw = tensor_zero(d, DTYPE_F32, r.w_count);
-        d->ops->conv_backward_data(d, plan, r.N, dy.data, w.data, dx.data);
-        d->ops->conv_backward_weight(d, plan, r.N, x.data, dy.data, dw.data);
+        d->ops->conv->backward_data(d, plan, r.N, dy.data, w.data, dx.data);
+        d->ops->conv->backward_weight(d, plan, r.N, x.data, dy.data, dw.data);
         double *xs = tensor_values(&x), *ws = tensor_values(&w), *dys = tensor_values(&dy);
         double *got_dx = tensor_values(&dx), *got_dw = tensor_values(&dw);
         enum { PROBES = 12 };
@@ -352,7 +352,7 @@ static void finite_differences(Device *d) {
         assert_true(compare_vectors("dx, dw against differences", 2 * PROBES, got, want, TOLERANCE_DIFFERENCE));
         free(xs), free(ws), free(dys), free(got_dx), free(got_dw);
         tensor_free(&x), tensor_free(&w), tensor_free(&dy), tensor_free(&dx), tensor_free(&dw);
-        d->ops->conv_destroy(d, plan);
+        d->ops->conv->destroy(d, plan);
     }
 }
 
@@ -368,11 +368,11 @@ static void test_impossible_geometry(void **state) {
     for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
         ConvPlan *plan;
         Error err = {0};
-        assert_int_equal(d->ops->conv_create(d, &impossible[i], DTYPE_F32, &plan, &err), STATUS_CONFIG);
+        assert_int_equal(d->ops->conv->create(d, &impossible[i], DTYPE_F32, &plan, &err), STATUS_CONFIG);
         assert_null(plan);
         assert_non_null(strstr(err.message, "impossible convolution"));
     }
-    d->ops->conv_destroy(d, NULL);
+    d->ops->conv->destroy(d, NULL);
 }
 
 int main(void) {

@@ -44,7 +44,7 @@ static void test_forward(void **state) {
             Tensor b = tensor_random(d, DTYPE_F32, out, -1, 1, 3), y = tensor_new(d, DTYPE_F32, N * out);
             double *xs = tensor_values(&x), *ws = tensor_values(&w), *bs = tensor_values(&b), *want = block(N * out);
             reference_forward(N, in, out, xs, ws, with_bias ? bs : NULL, relu, want);
-            d->ops->dense_forward(d, N, in, out, x.data, w.data, with_bias ? b.data : NULL, relu, y.data);
+            d->ops->dense->forward(d, N, in, out, x.data, w.data, with_bias ? b.data : NULL, relu, y.data);
             assert_true(tensor_equals("y", &y, want, TOLERANCE_F32));
             free(xs), free(ws), free(bs), free(want);
             tensor_free(&x), tensor_free(&w), tensor_free(&b), tensor_free(&y);
@@ -73,8 +73,8 @@ static void test_backward(void **state) {
                         want_dw[j * in + i] += v * xs[n * in + i];
                     }
                 }
-            d->ops->dense_backward_data(d, N, in, out, dy.data, w.data, dx.data);
-            d->ops->dense_backward_weight(d, N, in, out, x.data, dy.data, dw.data, with_bias ? db.data : NULL);
+            d->ops->dense->backward_data(d, N, in, out, dy.data, w.data, dx.data);
+            d->ops->dense->backward_weight(d, N, in, out, x.data, dy.data, dw.data, with_bias ? db.data : NULL);
             assert_true(tensor_equals("dx", &dx, want_dx, TOLERANCE_F32));
             assert_true(tensor_equals("dw", &dw, want_dw, TOLERANCE_F32));
             assert_true(tensor_equals("db", &db, want_db, TOLERANCE_F32));
@@ -107,12 +107,12 @@ static void test_head_finite_differences(void **state) {
     Tensor dz = tensor_random(d, DTYPE_F32, ROWS * OUT, -1, 1, 4), dy = tensor_new(d, DTYPE_F32, ROWS * OUT);
     Tensor dx = tensor_new(d, DTYPE_F32, ROWS * IN), dw = tensor_zero(d, DTYPE_F32, IN * OUT);
     Tensor db = tensor_zero(d, DTYPE_F32, OUT);
-    d->ops->dense_forward(d, ROWS, IN, OUT, x.data, w.data, b.data, 1, y.data);
-    d->ops->unit_forward(d, ROWS, OUT, y.data, z.data, norm.data);
-    d->ops->unit_backward(d, ROWS, OUT, z.data, norm.data, dz.data, dy.data);
-    d->ops->relu_backward(d, ROWS * OUT, y.data, dy.data);
-    d->ops->dense_backward_data(d, ROWS, IN, OUT, dy.data, w.data, dx.data);
-    d->ops->dense_backward_weight(d, ROWS, IN, OUT, x.data, dy.data, dw.data, db.data);
+    d->ops->dense->forward(d, ROWS, IN, OUT, x.data, w.data, b.data, 1, y.data);
+    d->ops->unit->forward(d, ROWS, OUT, y.data, z.data, norm.data);
+    d->ops->unit->backward(d, ROWS, OUT, z.data, norm.data, dz.data, dy.data);
+    d->ops->dense->relu_backward(d, ROWS * OUT, y.data, dy.data);
+    d->ops->dense->backward_data(d, ROWS, IN, OUT, dy.data, w.data, dx.data);
+    d->ops->dense->backward_weight(d, ROWS, IN, OUT, x.data, dy.data, dw.data, db.data);
     double *inputs[] = {tensor_values(&x), tensor_values(&w), tensor_values(&b)}, *r = tensor_values(&dz);
     Tensor *gradients[] = {&dx, &dw, &db};
     const char *names[] = {"dx", "dw", "db"};
@@ -146,7 +146,7 @@ static void test_relu_backward(void **state) {
         tensor_set(&y, ys);
         for (int64_t i = 0; i < n; i++)
             want[i] = ys[i] > 0 ? want[i] : 0;
-        d->ops->relu_backward(d, n, y.data, dy.data);
+        d->ops->dense->relu_backward(d, n, y.data, dy.data);
         assert_true(tensor_equals("relu", &dy, want, TOLERANCE_EXACT));
         free(ys), free(want);
         tensor_free(&y), tensor_free(&dy);
@@ -174,8 +174,8 @@ static void unit_case(Device *d, int64_t N, int D) {
         for (int i = 0; i < D; i++)
             want_dx[n * D + i] = (g[n * D + i] - want_z[n * D + i] * dot) * want_norm[n];
     }
-    d->ops->unit_forward(d, N, D, x.data, z.data, norm.data);
-    d->ops->unit_backward(d, N, D, z.data, norm.data, dz.data, dx.data);
+    d->ops->unit->forward(d, N, D, x.data, z.data, norm.data);
+    d->ops->unit->backward(d, N, D, z.data, norm.data, dz.data, dx.data);
     assert_true(tensor_equals("z", &z, want_z, TOLERANCE_F32));
     double *got_norm = tensor_values(&norm), *got_dx = tensor_values(&dx);
     for (int64_t n = 0; n < N; n++) { /* row by row: the zero row's 1e12 would hide the others */

@@ -26,16 +26,24 @@ static void test_device(void **state) {
     assert_non_null(strstr(d->libraries, "oneDNN"));
 }
 
-/* Ops holds function pointers only: none may be missing. */
-static void test_table_is_complete(void **state) {
-    Device *d = *state;
+/* A family's table holds function pointers only: none may be missing. */
+static void family_case(const char *family, const void *table, size_t bytes) {
     typedef void (*Entry)(void);
-    enum { ENTRIES = sizeof(Ops) / sizeof(Entry) };
-    Entry entries[ENTRIES];
-    memcpy(entries, d->ops, sizeof entries);
-    for (int i = 0; i < ENTRIES; i++)
-        if (!entries[i])
-            fail_msg("entry %d of %d of the operator table is NULL", i, (int)ENTRIES);
+    if (!table)
+        fail_msg("family %s has no table", family);
+    for (size_t i = 0; i < bytes / sizeof(Entry); i++) {
+        Entry entry;
+        memcpy(&entry, (const Entry *)table + i, sizeof entry);
+        if (!entry)
+            fail_msg("entry %zu of %zu of family %s is NULL", i, bytes / sizeof(Entry), family);
+    }
+}
+
+static void test_tables_are_complete(void **state) {
+    const Device *d = *state;
+#define X(Type, family) family_case(#family, d->ops->family, sizeof(Type));
+    OPS_FAMILIES(X)
+#undef X
 }
 
 /* ---- memory ---- */
@@ -56,23 +64,23 @@ static void test_memory(void **state) {
         unsigned char *p, *host = malloc(bytes + 1), seven = 7, last = 0;
         Error err;
         assert_non_null(host);
-        assert_int_equal(d->ops->alloc(d, bytes, (void **)&p, &err), STATUS_OK);
+        assert_int_equal(d->ops->memory->alloc(d, bytes, (void **)&p, &err), STATUS_OK);
         assert_int_equal((uintptr_t)p % 64, 0);
         assert_int_equal(d->bytes_now, before + bytes);
         assert_true(d->bytes_peak >= d->bytes_now);
         memset(host, 1, bytes);
-        d->ops->copy_out(d, host, p, bytes);
+        d->ops->memory->copy_out(d, host, p, bytes);
         assert_zero(host, bytes);
         if (bytes) {
-            d->ops->copy_in(d, p + bytes - 1, &seven, 1);
-            d->ops->copy_out(d, &last, p + bytes - 1, 1);
+            d->ops->memory->copy_in(d, p + bytes - 1, &seven, 1);
+            d->ops->memory->copy_out(d, &last, p + bytes - 1, 1);
             assert_int_equal(last, 7);
         }
-        d->ops->release(d, p, bytes);
+        d->ops->memory->release(d, p, bytes);
         assert_int_equal(d->bytes_now, before);
         free(host);
     }
-    d->ops->release(d, NULL, 0);
+    d->ops->memory->release(d, NULL, 0);
 }
 
 static void test_memory_too_large(void **state) {
@@ -80,7 +88,7 @@ static void test_memory_too_large(void **state) {
     void *p = d;
     Error err = {0};
     size_t before = d->bytes_now;
-    assert_int_equal(d->ops->alloc(d, (size_t)1 << 60, &p, &err), STATUS_SYSTEM);
+    assert_int_equal(d->ops->memory->alloc(d, (size_t)1 << 60, &p, &err), STATUS_SYSTEM);
     assert_null(p);
     assert_int_equal(d->bytes_now, before);
     assert_non_null(strstr(err.message, "1152921504606.8 MB"));
@@ -92,14 +100,14 @@ static void test_host_memory(void **state) {
         const size_t before = d->bytes_now, bytes = sizes[i];
         unsigned char *p;
         Error err;
-        assert_int_equal(d->ops->host_alloc(d, bytes, (void **)&p, &err), STATUS_OK);
+        assert_int_equal(d->ops->memory->host_alloc(d, bytes, (void **)&p, &err), STATUS_OK);
         assert_int_equal((uintptr_t)p % 64, 0);
         assert_int_equal(d->bytes_now, before);
         assert_zero(p, bytes);
         memset(p, 7, bytes);
-        d->ops->host_release(d, p, bytes);
+        d->ops->memory->host_release(d, p, bytes);
     }
-    d->ops->host_release(d, NULL, 0);
+    d->ops->memory->host_release(d, NULL, 0);
 }
 
 static void test_copy_zero(void **state) {
@@ -110,10 +118,10 @@ static void test_copy_zero(void **state) {
         Tensor x = tensor_random(d, DTYPE_U8, n, 0, 256, 1), y = tensor_new(d, DTYPE_U8, n);
         double *want = tensor_values(&x), *zero = calloc((size_t)n + 1, sizeof *zero);
         assert_non_null(zero);
-        d->ops->copy(d, y.data, x.data, (size_t)n);
-        d->ops->sync(d);
+        d->ops->memory->copy(d, y.data, x.data, (size_t)n);
+        d->ops->stream->sync(d);
         assert_true(tensor_equals("copy", &y, want, TOLERANCE_EXACT));
-        d->ops->zero(d, y.data, (size_t)n);
+        d->ops->memory->zero(d, y.data, (size_t)n);
         assert_true(tensor_equals("zero", &y, zero, TOLERANCE_EXACT));
         free(want), free(zero);
         tensor_free(&x), tensor_free(&y);
@@ -129,7 +137,7 @@ static void test_copy_in_and_its_source(void **state) {
     float *pinned, *plain = malloc(N * sizeof *plain);
     Error err;
     assert_non_null(plain);
-    assert_int_equal(d->ops->host_alloc(d, N * sizeof *pinned, (void **)&pinned, &err), STATUS_OK);
+    assert_int_equal(d->ops->memory->host_alloc(d, N * sizeof *pinned, (void **)&pinned, &err), STATUS_OK);
     Tensor from_plain = tensor_new(d, DTYPE_F32, N), from_pinned = tensor_new(d, DTYPE_F32, N);
     double want[N], late[N];
     for (int round = 0; round < 3; round++) {
@@ -137,21 +145,21 @@ static void test_copy_in_and_its_source(void **state) {
             plain[i] = pinned[i] = (float)(want[i] = round * N + i);
             late[i] = -1;
         }
-        d->ops->copy_in(d, from_plain.data, plain, N * sizeof *plain);
-        d->ops->copy_in(d, from_pinned.data, pinned, N * sizeof *pinned);
-        d->ops->sync(d);
+        d->ops->memory->copy_in(d, from_plain.data, plain, N * sizeof *plain);
+        d->ops->memory->copy_in(d, from_pinned.data, pinned, N * sizeof *pinned);
+        d->ops->stream->sync(d);
         memset(plain, 0xFF, N * sizeof *plain);
         memset(pinned, 0xFF, N * sizeof *pinned);
         assert_true(tensor_equals("from any memory", &from_plain, want, TOLERANCE_EXACT));
         assert_true(tensor_equals("from host_alloc's memory", &from_pinned, want, TOLERANCE_EXACT));
-        d->ops->copy_in(d, from_plain.data, plain, N * sizeof *plain);
+        d->ops->memory->copy_in(d, from_plain.data, plain, N * sizeof *plain);
         for (int i = 0; i < N; i++)
             plain[i] = -1;
         if (simt)
             assert_true(tensor_equals("read late", &from_plain, late, TOLERANCE_EXACT));
     }
     tensor_free(&from_plain), tensor_free(&from_pinned);
-    d->ops->host_release(d, pinned, N * sizeof *pinned);
+    d->ops->memory->host_release(d, pinned, N * sizeof *pinned);
     free(plain);
 }
 
@@ -161,17 +169,17 @@ static void test_stamps(void **state) {
     Device *d = *state;
     Tensor x = tensor_random(d, DTYPE_F32, 50000, -1, 1, 1), y = tensor_zero(d, DTYPE_F32, 50000);
     for (int round = 0; round < 2; round++) {
-        d->ops->stamp(d, 0);
-        d->ops->add(d, x.n, x.data, y.data);
-        d->ops->stamp(d, DEVICE_STAMPS - 1);
-        d->ops->add(d, x.n, x.data, y.data);
-        d->ops->stamp(d, 1);
-        d->ops->sync(d);
-        const double first = d->ops->stamp_seconds(d, 0, DEVICE_STAMPS - 1);
-        const double second = d->ops->stamp_seconds(d, DEVICE_STAMPS - 1, 1), both = d->ops->stamp_seconds(d, 0, 1);
+        d->ops->stream->stamp(d, 0);
+        d->ops->convert->add(d, x.n, x.data, y.data);
+        d->ops->stream->stamp(d, DEVICE_STAMPS - 1);
+        d->ops->convert->add(d, x.n, x.data, y.data);
+        d->ops->stream->stamp(d, 1);
+        d->ops->stream->sync(d);
+        const double first = d->ops->stream->seconds(d, 0, DEVICE_STAMPS - 1);
+        const double second = d->ops->stream->seconds(d, DEVICE_STAMPS - 1, 1), both = d->ops->stream->seconds(d, 0, 1);
         assert_true(first > 0 && second > 0 && both < 60);
         assert_true(both >= 0.999 * (first + second) - 1e-6 && both <= 1.001 * (first + second) + 1e-6);
-        assert_true(d->ops->stamp_seconds(d, 0, 0) == 0);
+        assert_true(d->ops->stream->seconds(d, 0, 0) == 0);
     }
     tensor_free(&x), tensor_free(&y);
 }
@@ -210,26 +218,26 @@ static void stretch_issue(const Stretch *s) {
     float *mean = s->stats.data, *invstd = mean + STRETCH_C, *scale = invstd + STRETCH_C, *shift = scale + STRETCH_C;
     const float *gamma = s->affine.data, *beta = gamma + STRETCH_C;
     if (s->stamps)
-        d->ops->stamp(d, 2);
-    d->ops->copy_in(d, s->x.data, s->pinned, STRETCH_N * sizeof(float));
-    d->ops->norm_sums(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, s->sums.data);
-    d->ops->norm_finalize(d, STRETCH_C, s->sums.data, STRETCH_M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift,
-                          NULL, NULL);
-    d->ops->zero(d, s->y.data, STRETCH_N * sizeof(float));
-    d->ops->norm_apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, scale, shift, s->y.data, 1, s->y.data);
-    d->ops->cast(d, STRETCH_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
-    d->ops->add(d, STRETCH_N, s->y.data, s->total.data);
-    d->ops->sum(d, STRETCH_N, s->total.data, 0.5, s->seen.data);
+        d->ops->stream->stamp(d, 2);
+    d->ops->memory->copy_in(d, s->x.data, s->pinned, STRETCH_N * sizeof(float));
+    d->ops->norm->sums(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, s->sums.data);
+    d->ops->norm->finalize(d, STRETCH_C, s->sums.data, STRETCH_M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift,
+                           NULL, NULL);
+    d->ops->memory->zero(d, s->y.data, STRETCH_N * sizeof(float));
+    d->ops->norm->apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, scale, shift, s->y.data, 1, s->y.data);
+    d->ops->convert->cast(d, STRETCH_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
+    d->ops->convert->add(d, STRETCH_N, s->y.data, s->total.data);
+    d->ops->convert->sum(d, STRETCH_N, s->total.data, 0.5, s->seen.data);
     if (s->stamps)
-        d->ops->stamp(d, 3);
+        d->ops->stream->stamp(d, 3);
 }
 
 /* What begin answered. */
 static int stretch_meet(const Stretch *s, uint64_t key) {
-    const int issue = s->device->ops->graph_begin(s->device, key);
+    const int issue = s->device->ops->graph->begin(s->device, key);
     if (issue) {
         stretch_issue(s);
-        s->device->ops->graph_end(s->device);
+        s->device->ops->graph->end(s->device);
     }
     return issue;
 }
@@ -247,7 +255,7 @@ static void assert_same(const Stretch *got, const Stretch *want) {
 
 /* New contents of the pinned buffer and of the device inputs of both. */
 static void new_inputs(float *pinned, Stretch *a, Stretch *b, int round) {
-    a->device->ops->sync(a->device);
+    a->device->ops->stream->sync(a->device);
     for (int i = 0; i < STRETCH_N; i++)
         pinned[i] = (float)((i * 37 + round * 1001) % 997) / 100.0f - 4.0f;
     double affine[2 * STRETCH_C];
@@ -260,7 +268,7 @@ static void new_inputs(float *pinned, Stretch *a, Stretch *b, int round) {
 static float *pinned_floats(Device *d, size_t n) {
     void *p;
     Error err;
-    assert_int_equal(d->ops->host_alloc(d, n * sizeof(float), &p, &err), STATUS_OK);
+    assert_int_equal(d->ops->memory->host_alloc(d, n * sizeof(float), &p, &err), STATUS_OK);
     return p;
 }
 
@@ -274,18 +282,18 @@ static void test_graph_equals_plain(void **state) {
         tensor_set(&other.affine, affine);
         free(affine);
         stretch_issue(&plain);
-        d->ops->stamp(d, 0);
+        d->ops->stream->stamp(d, 0);
         const int issue = stretch_meet(&recorded, 0xA);
-        d->ops->stamp(d, 1);
+        d->ops->stream->stamp(d, 1);
         assert_int_equal(issue, d->kind == DEVICE_CPU || round < 2);
         assert_int_equal(stretch_meet(&other, 0xB), issue);
         assert_same(&recorded, &plain);
         assert_same(&other, &plain);
-        assert_true(d->ops->stamp_seconds(d, 0, 2) >= 0 && d->ops->stamp_seconds(d, 2, 3) > 0);
-        assert_true(d->ops->stamp_seconds(d, 3, 1) >= 0);
+        assert_true(d->ops->stream->seconds(d, 0, 2) >= 0 && d->ops->stream->seconds(d, 2, 3) > 0);
+        assert_true(d->ops->stream->seconds(d, 3, 1) >= 0);
     }
     stretch_free(&plain), stretch_free(&recorded), stretch_free(&other);
-    d->ops->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+    d->ops->memory->host_release(d, pinned, STRETCH_N * sizeof *pinned);
 }
 
 /* Scratch memory that had to grow lies elsewhere; what was recorded before still finds its own. */
@@ -298,7 +306,7 @@ static void test_graph_after_scratch_has_grown(void **state) {
     const size_t before = d->bytes_now;
     for (int round = 0; round < 8; round++) {
         if (round == 4) {
-            d->ops->norm_sums(d, 2, WIDE, DTYPE_F32, wide.data, sums.data);
+            d->ops->norm->sums(d, 2, WIDE, DTYPE_F32, wide.data, sums.data);
             assert_true(d->kind == DEVICE_CPU || d->bytes_now > before);
         }
         new_inputs(pinned, &plain, &recorded, round);
@@ -308,7 +316,7 @@ static void test_graph_after_scratch_has_grown(void **state) {
     }
     tensor_free(&wide), tensor_free(&sums);
     stretch_free(&plain), stretch_free(&recorded);
-    d->ops->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+    d->ops->memory->host_release(d, pinned, STRETCH_N * sizeof *pinned);
 }
 
 /* More keys than recordings are kept, met in an order that keeps some and drops others. */
@@ -319,9 +327,9 @@ static void test_graph_many_keys(void **state) {
     double want[KEYS] = {0};
     for (int i = 0; i < MEETS; i++) {
         const int key = i % 3 ? i % 5 : i % KEYS;
-        if (d->ops->graph_begin(d, 1000 + (uint64_t)key)) {
-            d->ops->add(d, 1, one.data, (float *)counts.data + key);
-            d->ops->graph_end(d);
+        if (d->ops->graph->begin(d, 1000 + (uint64_t)key)) {
+            d->ops->convert->add(d, 1, one.data, (float *)counts.data + key);
+            d->ops->graph->end(d);
         }
         want[key]++;
     }
@@ -391,7 +399,7 @@ static void test_fatal_reaches_the_hook(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_device),
-        cmocka_unit_test(test_table_is_complete),
+        cmocka_unit_test(test_tables_are_complete),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_memory_too_large),
         cmocka_unit_test(test_host_memory),

@@ -44,10 +44,10 @@ static void sums_case(Device *d, DType type, int64_t M, int C) {
     }
     const int threads = d->threads, most = d->kind == DEVICE_CPU ? 3 : 1;
     for (d->threads = 1; d->threads <= most; d->threads++) {
-        d->ops->norm_sums(d, M, C, type, x.data, sums.data);
+        d->ops->norm->sums(d, M, C, type, x.data, sums.data);
         assert_true(tensor_equals("sums", &sums, want, TOLERANCE_F32));
         double *first = tensor_values(&sums);
-        d->ops->norm_sums(d, M, C, type, x.data, sums.data);
+        d->ops->norm->sums(d, M, C, type, x.data, sums.data);
         assert_true(tensor_equals("sums again", &sums, first, TOLERANCE_EXACT));
         free(first);
     }
@@ -97,8 +97,8 @@ static void finalize_case(Device *d, double count, int with_running) {
         v[c] += (double)momentum * (variance * (count > 1 ? count / (count - 1) : 1) - v[c]);
     }
     tensor_set(&sums, totals);
-    d->ops->norm_finalize(d, C, sums.data, count, eps, momentum, gamma.data, beta.data, out[0].data, out[1].data,
-                          out[2].data, out[3].data, with_running ? rm.data : NULL, with_running ? rv.data : NULL);
+    d->ops->norm->finalize(d, C, sums.data, count, eps, momentum, gamma.data, beta.data, out[0].data, out[1].data,
+                           out[2].data, out[3].data, with_running ? rm.data : NULL, with_running ? rv.data : NULL);
     const char *names[] = {"mean", "invstd", "scale", "shift"};
     for (int i = 0; i < 4; i++) {
         assert_true(tensor_equals(names[i], &out[i], want[i], TOLERANCE_F32));
@@ -127,13 +127,15 @@ static void test_finalize_one_position(void **state) {
     Tensor rv = tensor_random(d, DTYPE_F32, 1, 2, 2, 1);
     float *o = out.data;
     tensor_set(&sums, totals);
-    d->ops->norm_finalize(d, 1, sums.data, 1, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data, rv.data);
+    d->ops->norm->finalize(d, 1, sums.data, 1, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data,
+                           rv.data);
     double want[4] = {3, 1, 1, -2};
     assert_true(tensor_equals("one position", &out, want, TOLERANCE_F32));
     assert_true(tensor_equals("running mean", &rm, want_mean, TOLERANCE_F32));
     assert_true(tensor_equals("running var", &rv, want_var, TOLERANCE_F32));
     double *before = tensor_values(&out);
-    d->ops->norm_finalize(d, 1, sums.data, 0, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data, rv.data);
+    d->ops->norm->finalize(d, 1, sums.data, 0, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data,
+                           rv.data);
     assert_true(tensor_equals("count 0", &out, before, TOLERANCE_EXACT));
     assert_true(tensor_equals("count 0, running mean", &rm, want_mean, TOLERANCE_F32));
     assert_true(tensor_equals("count 0, running var", &rv, want_var, TOLERANCE_F32));
@@ -156,9 +158,9 @@ static void variance_case(Device *d, DType type, int64_t M, int C, double low, d
     for (int c = 0; c < C; c++)
         want[c] = 1 / sqrt(want_var[c] * (double)(M - 1) / (double)M + (double)eps);
     float *o = out.data;
-    d->ops->norm_sums(d, M, C, type, x.data, sums.data);
-    d->ops->norm_finalize(d, C, sums.data, (double)M, eps, 1.0f, one.data, one.data, o, o + C, o + 2 * C, o + 3 * C,
-                          rm.data, rv.data);
+    d->ops->norm->sums(d, M, C, type, x.data, sums.data);
+    d->ops->norm->finalize(d, C, sums.data, (double)M, eps, 1.0f, one.data, one.data, o, o + C, o + 2 * C, o + 3 * C,
+                           rm.data, rv.data);
     double *got = tensor_values(&out), *got_var = tensor_values(&rv);
     assert_true(compare_vectors("invstd of a nearly constant channel", C, got + C, want, TOLERANCE_F32));
     if (low < high)
@@ -202,8 +204,8 @@ static void test_from_running(void **state) {
     }
     for (int i = 0; i < 4; i++)
         out[i] = tensor_new(d, DTYPE_F32, C);
-    d->ops->norm_from_running(d, C, eps, rm.data, rv.data, gamma.data, beta.data, out[0].data, out[1].data, out[2].data,
-                              out[3].data);
+    d->ops->norm->from_running(d, C, eps, rm.data, rv.data, gamma.data, beta.data, out[0].data, out[1].data,
+                               out[2].data, out[3].data);
     for (int i = 0; i < 4; i++) {
         assert_true(tensor_equals("from running", &out[i], want[i], TOLERANCE_F32));
         tensor_free(&out[i]);
@@ -230,8 +232,8 @@ static void apply_case(Device *d, DType type, int64_t M, int C, int kind) {
             want[i] = 0;
     }
     Tensor *out = kind & APPLY_OVER_X ? &x : (kind & APPLY_OVER_RESIDUAL) == APPLY_OVER_RESIDUAL ? &residual : &y;
-    d->ops->norm_apply(d, M, C, type, x.data, scale.data, shift.data, with_residual ? residual.data : NULL, relu,
-                       out->data);
+    d->ops->norm->apply(d, M, C, type, x.data, scale.data, shift.data, with_residual ? residual.data : NULL, relu,
+                        out->data);
     assert_true(tensor_equals("apply", out, want, stored(type)));
     free(xs), free(rs), free(sc), free(sh), free(want);
     tensor_free(&x), tensor_free(&residual), tensor_free(&scale), tensor_free(&shift), tensor_free(&y);
@@ -252,7 +254,7 @@ static void test_apply_keeps_nan(void **state) {
         Tensor x = tensor_new(d, types[t], 3), scale = tensor_random(d, DTYPE_F32, 1, 1, 1, 1);
         Tensor shift = tensor_zero(d, DTYPE_F32, 1), y = tensor_zero(d, types[t], 3);
         tensor_set(&x, values);
-        d->ops->norm_apply(d, 3, 1, types[t], x.data, scale.data, shift.data, NULL, 1, y.data);
+        d->ops->norm->apply(d, 3, 1, types[t], x.data, scale.data, shift.data, NULL, 1, y.data);
         double *got = tensor_values(&y);
         assert_true(got[0] == 1 && isnan(got[1]) && got[2] == 0);
         free(got);
@@ -283,9 +285,9 @@ static void backward_sums_case(Device *d, DType type, int64_t M, int C, int kind
         want[C + c] += g[i] * (xs[i] - m[c]) * iv[c];
     }
     int no_sums = kind & KIND_NO_SUMS;
-    d->ops->norm_backward_sums(d, M, C, type, dy.data, kind & KIND_SECOND ? dy2.data : NULL,
-                               kind & KIND_RECOMPUTE ? NULL : y.data, x.data, mean.data, invstd.data, scale.data,
-                               shift.data, kind & KIND_RELU, no_sums ? NULL : sums.data);
+    d->ops->norm->backward_sums(d, M, C, type, dy.data, kind & KIND_SECOND ? dy2.data : NULL,
+                                kind & KIND_RECOMPUTE ? NULL : y.data, x.data, mean.data, invstd.data, scale.data,
+                                shift.data, kind & KIND_RELU, no_sums ? NULL : sums.data);
     assert_true(tensor_equals("dz", &dy, g, stored(type)));
     if (!no_sums)
         assert_true(tensor_equals("backward sums", &sums, want, TOLERANCE_F32));
@@ -317,7 +319,7 @@ static void test_backward_params(void **state) {
         g[c] += s[C + c];
         b[c] += s[c];
     }
-    d->ops->norm_backward_params(d, C, sums.data, dgamma.data, dbeta.data);
+    d->ops->norm->backward_params(d, C, sums.data, dgamma.data, dbeta.data);
     assert_true(tensor_equals("dgamma", &dgamma, g, TOLERANCE_F32));
     assert_true(tensor_equals("dbeta", &dbeta, b, TOLERANCE_F32));
     free(s), free(g), free(b);
@@ -340,8 +342,8 @@ static void backward_apply_case(Device *d, DType type, int64_t M, int C, int bat
     }
     dx = tensor_new(d, type, n);
     Tensor *out = in_place ? &dz : &dx;
-    d->ops->norm_backward_apply(d, M, C, type, dz.data, x.data, mean.data, invstd.data, scale.data,
-                                batch ? sums.data : NULL, count, out->data);
+    d->ops->norm->backward_apply(d, M, C, type, dz.data, x.data, mean.data, invstd.data, scale.data,
+                                 batch ? sums.data : NULL, count, out->data);
     assert_true(tensor_equals("backward apply", out, want, stored(type)));
     free(g), free(xs), free(m), free(iv), free(sc), free(s), free(want);
     tensor_free(&dz), tensor_free(&x), tensor_free(&dx), tensor_free(&mean), tensor_free(&invstd);
@@ -361,11 +363,11 @@ static void layer_in_place(Device *d, DType type, int64_t M, int C, const Tensor
     const Ops *ops = d->ops;
     const float *mean = stats->data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
     void *v = (char *)work->data + (size_t)at * dtype_size(type);
-    ops->copy(d, v, x->data, (size_t)(M * C) * dtype_size(type));
-    ops->norm_apply(d, M, C, type, v, scale, shift, x->data, 1, v);
-    ops->norm_backward_sums(d, M, C, type, v, x->data, NULL, x->data, mean, invstd, scale, shift, 1, sums->data);
-    ops->norm_backward_apply(d, M, C, type, v, x->data, mean, invstd, scale, sums->data, (double)M, v);
-    ops->norm_sums(d, M, C, type, v, sums->data);
+    ops->memory->copy(d, v, x->data, (size_t)(M * C) * dtype_size(type));
+    ops->norm->apply(d, M, C, type, v, scale, shift, x->data, 1, v);
+    ops->norm->backward_sums(d, M, C, type, v, x->data, NULL, x->data, mean, invstd, scale, shift, 1, sums->data);
+    ops->norm->backward_apply(d, M, C, type, v, x->data, mean, invstd, scale, sums->data, (double)M, v);
+    ops->norm->sums(d, M, C, type, v, sums->data);
 }
 
 /* Rows that do not begin at a multiple of 16 bytes though their length is one. */
@@ -399,7 +401,7 @@ static void test_fold(void **state) {
         double *want = tensor_values(&w), *s = tensor_values(&scale);
         for (int i = 0; i < K * n; i++)
             want[i] *= s[i / n];
-        d->ops->norm_fold(d, K, n, w.data, scale.data, types[t], out.data);
+        d->ops->norm->fold(d, K, n, w.data, scale.data, types[t], out.data);
         assert_true(tensor_equals("fold", &out, want, stored(types[t])));
         free(want), free(s);
         tensor_free(&w), tensor_free(&scale), tensor_free(&out);
@@ -438,14 +440,14 @@ static void test_layer_finite_differences(void **state) {
     double *r = tensor_values(&dy);
     float *mean = stats.data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
     const Ops *ops = d->ops;
-    ops->norm_sums(d, M, C, DTYPE_F32, x.data, sums.data);
-    ops->norm_finalize(d, C, sums.data, M, eps, 0.1f, gamma.data, beta.data, mean, invstd, scale, shift, NULL, NULL);
-    ops->norm_apply(d, M, C, DTYPE_F32, x.data, scale, shift, residual.data, 1, y.data);
-    ops->norm_backward_sums(d, M, C, DTYPE_F32, dy.data, NULL, y.data, x.data, mean, invstd, scale, shift, 1,
-                            sums.data);
-    ops->norm_backward_params(d, C, sums.data, dgamma.data, dbeta.data);
+    ops->norm->sums(d, M, C, DTYPE_F32, x.data, sums.data);
+    ops->norm->finalize(d, C, sums.data, M, eps, 0.1f, gamma.data, beta.data, mean, invstd, scale, shift, NULL, NULL);
+    ops->norm->apply(d, M, C, DTYPE_F32, x.data, scale, shift, residual.data, 1, y.data);
+    ops->norm->backward_sums(d, M, C, DTYPE_F32, dy.data, NULL, y.data, x.data, mean, invstd, scale, shift, 1,
+                             sums.data);
+    ops->norm->backward_params(d, C, sums.data, dgamma.data, dbeta.data);
     double *dresidual = tensor_values(&dy);
-    ops->norm_backward_apply(d, M, C, DTYPE_F32, dy.data, x.data, mean, invstd, scale, sums.data, M, dy.data);
+    ops->norm->backward_apply(d, M, C, DTYPE_F32, dy.data, x.data, mean, invstd, scale, sums.data, M, dy.data);
     double *dx = tensor_values(&dy), *dg = tensor_values(&dgamma), *db = tensor_values(&dbeta);
     double *inputs[] = {xs, rs, g, b}, *gradients[] = {dx, dresidual, dg, db};
     const char *names[] = {"dx", "dresidual", "dgamma", "dbeta"};

@@ -37,7 +37,7 @@ static void test_cast(void **state) {
                 double *xs = tensor_values(&x);
                 tensor_set(&rounded, xs);
                 double *want = tensor_values(&rounded);
-                d->ops->cast(d, lengths[i], types[from], x.data, types[to], y.data);
+                d->ops->convert->cast(d, lengths[i], types[from], x.data, types[to], y.data);
                 assert_true(tensor_equals("cast", &y, want, TOLERANCE_EXACT));
                 free(xs), free(want);
                 tensor_free(&x), tensor_free(&y), tensor_free(&rounded);
@@ -61,9 +61,9 @@ static void test_cast_edges(void **state) {
     bits[KNOWN] = 0x7F800001;
     bits[KNOWN + 1] = 0xFFFFFFFF;
     Tensor in = tensor_new(d, DTYPE_F32, KNOWN + 2), out = tensor_new(d, DTYPE_BF16, KNOWN + 2);
-    d->ops->copy_in(d, in.data, bits, sizeof bits);
-    d->ops->cast(d, KNOWN + 2, DTYPE_F32, in.data, DTYPE_BF16, out.data);
-    d->ops->copy_out(d, got, out.data, sizeof got);
+    d->ops->memory->copy_in(d, in.data, bits, sizeof bits);
+    d->ops->convert->cast(d, KNOWN + 2, DTYPE_F32, in.data, DTYPE_BF16, out.data);
+    d->ops->memory->copy_out(d, got, out.data, sizeof got);
     for (int i = 0; i < KNOWN; i++)
         assert_int_equal(got[i], known[i].bf16);
     for (int i = KNOWN; i < KNOWN + 2; i++)
@@ -82,7 +82,7 @@ static void gather_case(Device *d, int n, int width) {
         for (int k = 0; k < width; k++)
             if (at[i] >= 0)
                 want[i * width + k] = s[(int)at[i] * width + k];
-    d->ops->gather_rows(d, n, (size_t)width, src.data, index.data, dst.data);
+    d->ops->convert->gather_rows(d, n, (size_t)width, src.data, index.data, dst.data);
     assert_true(tensor_equals("gather", &dst, want, TOLERANCE_EXACT));
     free(s), free(want), free(at);
     tensor_free(&src), tensor_free(&dst), tensor_free(&index);
@@ -103,7 +103,7 @@ static void test_add(void **state) {
         double *xs = tensor_values(&x), *want = tensor_values(&y);
         for (int64_t k = 0; k < lengths[i]; k++)
             want[k] += xs[k];
-        d->ops->add(d, lengths[i], x.data, y.data);
+        d->ops->convert->add(d, lengths[i], x.data, y.data);
         assert_true(tensor_equals("add", &y, want, TOLERANCE_F32));
         free(xs), free(want);
         tensor_free(&x), tensor_free(&y);
@@ -118,7 +118,7 @@ static void test_sum(void **state) {
         for (int64_t k = 0; k < lengths[i]; k++)
             want[0] += 0.25 * xs[k];
         for (int again = 0; again < 2; again++) {
-            d->ops->sum(d, lengths[i], x.data, 0.25, out.data);
+            d->ops->convert->sum(d, lengths[i], x.data, 0.25, out.data);
             assert_true(tensor_equals("sum", &out, want, TOLERANCE_F32));
         }
         free(xs);
@@ -137,9 +137,9 @@ static void test_layouts(void **state) {
             double *s = tensor_values(&src), *want = block(count);
             for (int64_t i = 0; i < count; i++)
                 want[(i / (c * hw) * hw + i % hw) * c + i / hw % c] = s[i];
-            d->ops->nchw_to_nhwc(d, n, c, hw, src.data, types[t], nhwc.data);
+            d->ops->convert->nchw_to_nhwc(d, n, c, hw, src.data, types[t], nhwc.data);
             assert_true(tensor_equals("nhwc", &nhwc, want, stored(types[t])));
-            d->ops->nhwc_to_nchw(d, n, c, hw, types[t], nhwc.data, back.data);
+            d->ops->convert->nhwc_to_nchw(d, n, c, hw, types[t], nhwc.data, back.data);
             assert_true(tensor_equals("nchw", &back, s, stored(types[t])));
             free(s), free(want);
             tensor_free(&src), tensor_free(&nhwc), tensor_free(&back);
@@ -157,8 +157,8 @@ static void pool_case(Device *d, DType type, int64_t N, int HW, int C) {
         want[feature] += xs[i] / HW;
         want_dx[i] = dfs[feature] / HW;
     }
-    d->ops->pool_forward(d, N, HW, C, type, x.data, features.data);
-    d->ops->pool_backward(d, N, HW, C, type, df.data, dx.data);
+    d->ops->pool->forward(d, N, HW, C, type, x.data, features.data);
+    d->ops->pool->backward(d, N, HW, C, type, df.data, dx.data);
     assert_true(tensor_equals("features", &features, want, TOLERANCE_F32));
     assert_true(tensor_equals("pool dx", &dx, want_dx, stored(type)));
     free(xs), free(dfs), free(want), free(want_dx);
@@ -191,8 +191,8 @@ static void sgd_case(Device *d, int64_t n, int with_low, int at, int p_at) {
         if (with_low)
             lows[at + k] = *parameter;
     }
-    d->ops->sgd(d, n, &step, (float *)g.data + at, (float *)v.data + at, (float *)p.data + p_at,
-                with_low ? (uint16_t *)low.data + at : NULL);
+    d->ops->optimise->sgd(d, n, &step, (float *)g.data + at, (float *)v.data + at, (float *)p.data + p_at,
+                          with_low ? (uint16_t *)low.data + at : NULL);
     assert_true(tensor_equals("velocity", &v, vs, TOLERANCE_F32));
     assert_true(tensor_equals("parameter", &p, ps, TOLERANCE_F32));
     assert_true(tensor_equals("bf16 copy", &low, lows, TOLERANCE_BF16));
@@ -223,7 +223,7 @@ static void guard_case(Device *d, int64_t n, int at) {
         want[0] += k % 6 < 3;
     }
     tensor_set(&x, xs);
-    d->ops->guard_nonfinite(d, n, (float *)x.data + at, count.data);
+    d->ops->optimise->nonfinite(d, n, (float *)x.data + at, count.data);
     assert_true(tensor_equals("non-finite", &count, want, TOLERANCE_EXACT));
     free(xs);
     tensor_free(&x), tensor_free(&count);

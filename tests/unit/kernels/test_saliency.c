@@ -37,7 +37,7 @@ static void test_weights(void **state) {
                 for (int64_t p = 0; p < HW; p++)
                     for (int64_t c = 0; c < C; c++)
                         want[n * C + c] += a[(n * HW + p) * C + c] / (double)HW;
-            d->ops->saliency_weights(d, N, (int)HW, (int)C, types[t], dA.data, alpha.data);
+            d->ops->saliency->weights(d, N, (int)HW, (int)C, types[t], dA.data, alpha.data);
             assert_true(tensor_equals("alpha", &alpha, want, TOLERANCE_F32));
             free(a), free(want);
             tensor_free(&dA), tensor_free(&alpha);
@@ -59,7 +59,7 @@ static void test_cam(void **state) {
                     want[i] += a[i * C + c] * w[i / HW * C + c];
                 want[i] = relu ? fmax(want[i], 0) : want[i];
             }
-            d->ops->saliency_cam(d, N, (int)HW, (int)C, type, A.data, alpha.data, relu, cam.data);
+            d->ops->saliency->cam(d, N, (int)HW, (int)C, type, A.data, alpha.data, relu, cam.data);
             assert_true(tensor_equals("cam", &cam, want, TOLERANCE_F32));
             free(a), free(w), free(want);
             tensor_free(&A), tensor_free(&alpha), tensor_free(&cam);
@@ -82,8 +82,8 @@ static void test_channel_sum(void **state) {
                     want[i] += xs[i * C + c] * (weighted ? ws[i * C + c] : 1);
                 want[i] = relu ? fmax(want[i], 0) : want[i];
             }
-            d->ops->saliency_channel_sum(d, N, (int)HW, (int)C, type, x.data, weighted ? weight.data : NULL, relu,
-                                         cam.data);
+            d->ops->saliency->channel_sum(d, N, (int)HW, (int)C, type, x.data, weighted ? weight.data : NULL, relu,
+                                          cam.data);
             assert_true(tensor_equals("channel sum", &cam, want, TOLERANCE_F32));
             free(xs), free(ws), free(want);
             tensor_free(&x), tensor_free(&weight), tensor_free(&cam);
@@ -118,7 +118,7 @@ static void test_upsample(void **state) {
                 for (int x = 0; x < W; x++)
                     want[(n * H + y) * W + x] =
                         interpolated(map + n * h * w, h, w, (y + 0.5) * h / H - 0.5, (x + 0.5) * w / W - 0.5);
-        d->ops->saliency_upsample(d, 3, h, w, H, W, cam.data, up.data);
+        d->ops->saliency->upsample(d, 3, h, w, H, W, cam.data, up.data);
         assert_true(tensor_equals("upsampled", &up, want, TOLERANCE_F32));
         free(map), free(want);
         tensor_free(&cam), tensor_free(&up);
@@ -139,7 +139,7 @@ static Tensor tensor_of(Device *d, int64_t n, const float *values) {
 static void assert_mask(Device *d, int HW, const float *map, float threshold, const float *want) {
     Tensor up = tensor_of(d, HW, map), expected = tensor_of(d, HW, want), mask = tensor_new(d, DTYPE_F32, HW);
     double *values = tensor_values(&expected);
-    d->ops->saliency_mask(d, 1, HW, up.data, threshold, mask.data);
+    d->ops->saliency->mask(d, 1, HW, up.data, threshold, mask.data);
     assert_true(tensor_equals("mask", &mask, values, TOLERANCE_EXACT));
     free(values);
     tensor_free(&up), tensor_free(&expected), tensor_free(&mask);
@@ -181,12 +181,12 @@ static void test_mask_per_image(void **state) {
             for (int64_t p = 0; p < HW; p++)
                 want[n * HW + p] = n != 4 && (v[n * HW + p] - min) / (max - min + 1e-8) > 0.5;
         }
-        d->ops->saliency_mask(d, N, (int)HW, up.data, 0.5f, mask.data);
+        d->ops->saliency->mask(d, N, (int)HW, up.data, 0.5f, mask.data);
         assert_true(tensor_equals("mask", &mask, want, TOLERANCE_EXACT));
         free(map), free(v), free(want);
         tensor_free(&up), tensor_free(&mask);
     }
-    d->ops->saliency_mask(d, 0, 5, NULL, 0.5f, NULL);
+    d->ops->saliency->mask(d, 0, 5, NULL, 0.5f, NULL);
 }
 
 /* Position of pixel p when sorted from the largest down: NaN last, equal values by index. */
@@ -221,10 +221,10 @@ static void test_top(void **state) {
     for (size_t k = 0; k < sizeof keeps / sizeof *keeps; k++) {
         for (int i = 0; i < N * HW; i++)
             want[i] = place[i] < keeps[k];
-        d->ops->saliency_top(d, N, HW, up.data, keeps[k], mask.data);
+        d->ops->saliency->top(d, N, HW, up.data, keeps[k], mask.data);
         assert_true(tensor_equals("top", &mask, want, TOLERANCE_EXACT));
     }
-    d->ops->saliency_top(d, 0, HW, NULL, 3, NULL);
+    d->ops->saliency->top(d, 0, HW, NULL, 3, NULL);
     free(map), free(v), free(want), free(place);
     tensor_free(&up), tensor_free(&mask);
 }
@@ -239,9 +239,9 @@ static void check_apply(Device *d, DType type, int64_t N, int64_t HW, int invert
     tensor_set(&mask, m);
     for (int64_t i = 0; i < N * HW * 3; i++)
         want[i] = (m[i / 3] != 0) != invert ? want[i] : (double)fill[i % 3];
-    d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, out.data);
+    d->ops->saliency->apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, out.data);
     assert_true(tensor_equals("masked", &out, want, TOLERANCE_EXACT));
-    d->ops->saliency_apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, x.data);
+    d->ops->saliency->apply(d, N, (int)HW, type, x.data, mask.data, fill, invert, x.data);
     assert_true(tensor_equals("masked in place", &x, want, TOLERANCE_EXACT));
     free(m), free(want);
     tensor_free(&x), tensor_free(&out), tensor_free(&mask);
@@ -267,7 +267,7 @@ static void test_soften(void **state) {
             for (int64_t i = 0; i < HW * 3; i++)
                 want[n * HW * 3 + i] *= n == 2 ? 0 : (v[n * HW + i / 3] - min) / (max - min + 1e-8);
         }
-        d->ops->saliency_soften(d, N, (int)HW, types[t], x.data, up.data, out.data);
+        d->ops->saliency->soften(d, N, (int)HW, types[t], x.data, up.data, out.data);
         assert_true(tensor_equals("softened", &out, want, t ? TOLERANCE_BF16 : TOLERANCE_F32));
         free(want), free(v);
         tensor_free(&x), tensor_free(&out), tensor_free(&up);
@@ -288,8 +288,8 @@ static void mask_on(Device *d, const double *map, const int size[4], int64_t N, 
     Tensor cam = tensor_new(d, DTYPE_F32, N * h * w), large = tensor_new(d, DTYPE_F32, N * H * W);
     Tensor decided = tensor_new(d, DTYPE_F32, N * H * W);
     tensor_set(&cam, map);
-    d->ops->saliency_upsample(d, N, h, w, H, W, cam.data, large.data);
-    d->ops->saliency_mask(d, N, H * W, large.data, threshold, decided.data);
+    d->ops->saliency->upsample(d, N, h, w, H, W, cam.data, large.data);
+    d->ops->saliency->mask(d, N, H * W, large.data, threshold, decided.data);
     *up = tensor_values(&large);
     *mask = tensor_values(&decided);
     tensor_free(&cam), tensor_free(&large), tensor_free(&decided);
@@ -329,9 +329,9 @@ static void check_select_rows(Device *d, int64_t N, int64_t width) {
             memcpy(want + n * width, masked + n * width, (size_t)width * sizeof *want);
     }
     assert_true(accepted > 0 && accepted < N);
-    d->ops->select_rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, out.data);
+    d->ops->select->rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, out.data);
     assert_true(tensor_equals("selected", &out, want, TOLERANCE_EXACT));
-    d->ops->select_rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, b.data);
+    d->ops->select->rows(d, N, (size_t)width * 4, accept.data, a.data, b.data, b.data);
     assert_true(tensor_equals("selected over b", &b, want, TOLERANCE_EXACT));
     free(want), free(masked), free(decision);
     tensor_free(&a), tensor_free(&b), tensor_free(&out), tensor_free(&accept);
@@ -341,14 +341,14 @@ static void test_select_rows(void **state) {
     Device *d = *state;
     check_select_rows(d, 70, 301);
     check_select_rows(d, 9, 4196); /* whole 16-byte units, more than the CUDA backend gives to one block */
-    d->ops->select_rows(d, 0, 1204, NULL, NULL, NULL, NULL);
+    d->ops->select->rows(d, 0, 1204, NULL, NULL, NULL, NULL);
 }
 
 static void assert_rejected(Device *d, int64_t N, const double *accept, int64_t max, const double *want, double many) {
     Tensor index = tensor_new(d, DTYPE_I32, N), count = tensor_new(d, DTYPE_I32, 1);
     Tensor decision = tensor_new(d, DTYPE_I32, N);
     tensor_set(&decision, accept);
-    d->ops->select_rejected(d, N, decision.data, max, index.data, count.data);
+    d->ops->select->rejected(d, N, decision.data, max, index.data, count.data);
     assert_true(tensor_equals("count", &count, &many, TOLERANCE_EXACT));
     assert_true(tensor_equals("rejected", &index, want, TOLERANCE_EXACT));
     tensor_free(&index), tensor_free(&count), tensor_free(&decision);

@@ -27,14 +27,14 @@ static void *block(int64_t n, size_t size) {
 /* Host values on the device, and back into a block of the caller's. */
 static Tensor upload(Device *d, DType type, int64_t n, const void *host) {
     Tensor t = tensor_new(d, type, n);
-    d->ops->copy_in(d, t.data, host, (size_t)n * dtype_size(type));
-    d->ops->sync(d); /* it has read `host` */
+    d->ops->memory->copy_in(d, t.data, host, (size_t)n * dtype_size(type));
+    d->ops->stream->sync(d); /* it has read `host` */
     return t;
 }
 
 static void *download(const Tensor *t) {
     void *host = block(t->n, dtype_size(t->type));
-    t->device->ops->copy_out(t->device, host, t->data, (size_t)t->n * dtype_size(t->type));
+    t->device->ops->memory->copy_out(t->device, host, t->data, (size_t)t->n * dtype_size(t->type));
     assert_true(tensor_guards_hold(t));
     return host;
 }
@@ -50,7 +50,7 @@ static Views make_views(Device *d, const ViewSpec *spec, int64_t n, int H, int W
     const int64_t values = n * H * W * 3;
     Tensor source = upload(d, DTYPE_U8, values, images), number = upload(d, DTYPE_I64, n, ids);
     Tensor out = tensor_new(d, type, values), params = tensor_new(d, DTYPE_U8, n * (int64_t)sizeof(ViewParams));
-    d->ops->views_make(d, spec, n, H, W, source.data, number.data, type, out.data, params.data);
+    d->ops->views->make(d, spec, n, H, W, source.data, number.data, type, out.data, params.data);
     Views views = {download(&out), download(&params)};
     tensor_free(&source), tensor_free(&number), tensor_free(&out), tensor_free(&params);
     return views;
@@ -305,8 +305,8 @@ static void make_in_parts(Device *d, const ViewSpec *spec, const Batch *b, Tenso
     const int64_t image = (int64_t)b->H * b->W * 3;
     for (int64_t first = 0; first < b->n; first += 3) {
         int64_t count = first + 3 < b->n ? 3 : b->n - first;
-        d->ops->views_make(d, spec, count, b->H, b->W, (uint8_t *)images->data + first * image,
-                           (int64_t *)ids->data + first, DTYPE_F32, (float *)out->data + first * image, NULL);
+        d->ops->views->make(d, spec, count, b->H, b->W, (uint8_t *)images->data + first * image,
+                            (int64_t *)ids->data + first, DTYPE_F32, (float *)out->data + first * image, NULL);
     }
 }
 
@@ -332,7 +332,7 @@ static void test_threads_and_batching_do_not_matter(void **state) {
         batch_free(&b);
     }
     d->threads = threads;
-    d->ops->views_make(d, &spec, 0, 40, 56, NULL, NULL, DTYPE_F32, NULL, NULL);
+    d->ops->views->make(d, &spec, 0, 40, 56, NULL, NULL, DTYPE_F32, NULL, NULL);
 }
 
 static void test_bf16_is_f32_rounded(void **state) {

@@ -38,7 +38,7 @@ static void sync_late(Device *device) {
     for (int i = 0; i < late.pending; i++)
         memcpy(late.copies[i].dst, late.copies[i].src, late.copies[i].bytes);
     late.pending = 0;
-    late.cpu->sync(device);
+    late.cpu->stream->sync(device);
 }
 
 static Status conv_create_seen(Device *device, const ConvGeometry *g, DType type, ConvPlan **out, Error *err) {
@@ -49,7 +49,7 @@ static Status conv_create_seen(Device *device, const ConvGeometry *g, DType type
         late.others++;
         late.plain_others += device->plain_conv;
     }
-    return late.cpu->conv_create(device, g, type, out, err);
+    return late.cpu->conv->create(device, g, type, out, err);
 }
 
 static void test_references_and_copies(void **state) {
@@ -63,9 +63,15 @@ static void test_references_and_copies(void **state) {
     b.runtime.dtype = DTYPE_F32;
     late.cpu = b.runtime.device.ops;
     Ops ops = *late.cpu;
-    ops.copy_in = copy_in_late;
-    ops.sync = sync_late;
-    ops.conv_create = conv_create_seen;
+    MemoryOps memory = *ops.memory;
+    StreamOps stream = *ops.stream;
+    ConvOps conv = *ops.conv;
+    memory.copy_in = copy_in_late;
+    stream.sync = sync_late;
+    conv.create = conv_create_seen;
+    ops.memory = &memory;
+    ops.stream = &stream;
+    ops.conv = &conv;
     b.runtime.device.ops = &ops;
     json_init(&b.json);
     json_begin_object(&b.json, NULL);

@@ -69,7 +69,7 @@ static int teardown(void **state) {
 static void *device_block(Device *d, size_t bytes) {
     void *p;
     Error err;
-    assert_int_equal(d->ops->alloc(d, bytes, &p, &err), STATUS_OK);
+    assert_int_equal(d->ops->memory->alloc(d, bytes, &p, &err), STATUS_OK);
     return p;
 }
 
@@ -94,39 +94,39 @@ static void run_rounds(Device *d, int slots, int ahead, int eager) {
     static uint8_t result[ROUNDS * BYTES];
     Error err;
     for (int s = 0; s < slots; s++) {
-        assert_int_equal(d->ops->host_alloc(d, BYTES, (void **)&host[s], &err), STATUS_OK);
+        assert_int_equal(d->ops->memory->host_alloc(d, BYTES, (void **)&host[s], &err), STATUS_OK);
         staged[s] = device_block(d, BYTES);
-        d->ops->upload_release(d, s);
+        d->ops->upload->release(d, s);
     }
     for (int r = 0; r < ROUNDS + ahead; r++) {
         const int s = r % slots, u = r - ahead;
         if (r < ROUNDS) {
-            d->ops->upload_finish(d, s);
+            d->ops->upload->finish(d, s);
             fill(host[s], r);
-            d->ops->upload_start(d, s, staged[s], host[s], HALF);
-            d->ops->upload_start(d, s, staged[s] + HALF, host[s] + HALF, BYTES - HALF);
+            d->ops->upload->start(d, s, staged[s], host[s], HALF);
+            d->ops->upload->start(d, s, staged[s] + HALF, host[s] + HALF, BYTES - HALF);
             if (eager) {
-                d->ops->upload_finish(d, s);
+                d->ops->upload->finish(d, s);
                 memset(host[s], 0xEE, BYTES);
             }
         }
         if (u >= 0) {
-            d->ops->upload_wait(d, u % slots);
-            d->ops->copy(d, used + u * BYTES, staged[u % slots], BYTES);
-            d->ops->upload_release(d, u % slots);
+            d->ops->upload->wait(d, u % slots);
+            d->ops->memory->copy(d, used + u * BYTES, staged[u % slots], BYTES);
+            d->ops->upload->release(d, u % slots);
         }
     }
-    d->ops->copy_out(d, result, used, ROUNDS * BYTES);
+    d->ops->memory->copy_out(d, result, used, ROUNDS * BYTES);
     for (int r = 0; r < ROUNDS; r++)
         for (int64_t i = 0; i < BYTES; i++)
             if (result[r * BYTES + i] != pattern(r, i))
                 fail_msg("%d slots, %d ahead, eager %d: round %d, byte %lld is %d", slots, ahead, eager, r,
                          (long long)i, result[r * BYTES + i]);
     for (int s = 0; s < slots; s++) {
-        d->ops->host_release(d, host[s], BYTES);
-        d->ops->release(d, staged[s], BYTES);
+        d->ops->memory->host_release(d, host[s], BYTES);
+        d->ops->memory->release(d, staged[s], BYTES);
     }
-    d->ops->release(d, used, ROUNDS * BYTES);
+    d->ops->memory->release(d, used, ROUNDS * BYTES);
 }
 
 static void test_uploads(void **state) {
@@ -143,18 +143,18 @@ static void test_upload_edges(void **state) {
     Device *d = f->device;
     uint8_t *host, *staged = device_block(d, BYTES);
     Error err;
-    assert_int_equal(d->ops->host_alloc(d, BYTES, (void **)&host, &err), STATUS_OK);
-    d->ops->upload_start(d, 0, staged, host, 0);
+    assert_int_equal(d->ops->memory->host_alloc(d, BYTES, (void **)&host, &err), STATUS_OK);
+    d->ops->upload->start(d, 0, staged, host, 0);
     for (int s = 0; s < DEVICE_UPLOADS; s++) {
-        d->ops->upload_wait(d, s);
-        d->ops->upload_finish(d, s);
+        d->ops->upload->wait(d, s);
+        d->ops->upload->finish(d, s);
     }
-    d->ops->upload_start(d, 1, staged, host, BYTES);
-    d->ops->host_release(d, host, BYTES);
-    assert_int_equal(d->ops->host_alloc(d, BYTES, (void **)&host, &err), STATUS_OK);
-    d->ops->upload_start(d, 1, staged, host, BYTES);
-    d->ops->release(d, staged, BYTES);
-    d->ops->host_release(d, host, BYTES);
+    d->ops->upload->start(d, 1, staged, host, BYTES);
+    d->ops->memory->host_release(d, host, BYTES);
+    assert_int_equal(d->ops->memory->host_alloc(d, BYTES, (void **)&host, &err), STATUS_OK);
+    d->ops->upload->start(d, 1, staged, host, BYTES);
+    d->ops->memory->release(d, staged, BYTES);
+    d->ops->memory->host_release(d, host, BYTES);
 }
 
 /* ---- resident images --------------------------------------------------------------------------------------------- */
@@ -185,7 +185,7 @@ static void test_resident(void **state) {
     assert_int_equal(resident_fill(&resident, check_progress, &seen, &err), STATUS_OK);
     assert_int_equal(seen, f->n);
     for (int64_t i = 0; i < f->n; i++) {
-        d->ops->copy_out(d, images, resident.images + i * IMAGE, IMAGE);
+        d->ops->memory->copy_out(d, images, resident.images + i * IMAGE, IMAGE);
         assert_memory_equal(images, f->images + f->ids[i] * IMAGE, IMAGE);
     }
     resident_free(&resident);
@@ -274,8 +274,8 @@ static void run_close(Run *run) {
     loader_close(run->loader);
     feed_free(&run->feed);
     resident_free(&run->resident);
-    d->ops->release(d, run->images, (size_t)run->fixture->n * IMAGE);
-    d->ops->release(d, run->ids, (size_t)run->fixture->n * sizeof *run->ids);
+    d->ops->memory->release(d, run->images, (size_t)run->fixture->n * IMAGE);
+    d->ops->memory->release(d, run->ids, (size_t)run->fixture->n * sizeof *run->ids);
 }
 
 static void run_start(Run *run, uint32_t epoch, int64_t first) {
@@ -299,8 +299,8 @@ static int run_step(Run *run, int prefetch) {
     if (done)
         return 0;
     feed_load(&run->feed, &batch);
-    d->ops->copy(d, run->images + run->rows * IMAGE, run->feed.images, (size_t)batch.rows * IMAGE);
-    d->ops->copy(d, run->ids + run->rows, run->feed.ids, (size_t)batch.rows * sizeof *run->ids);
+    d->ops->memory->copy(d, run->images + run->rows * IMAGE, run->feed.images, (size_t)batch.rows * IMAGE);
+    d->ops->memory->copy(d, run->ids + run->rows, run->feed.ids, (size_t)batch.rows * sizeof *run->ids);
     const int last = batch.global_first + batch.global_rows == run->config.layout.n;
     while (prefetch >= 2 && !last && !loader_ready(run->loader))
         ;
@@ -308,9 +308,9 @@ static int run_step(Run *run, int prefetch) {
         feed_prefetch(&run->feed, run->loader);
     assert_true(prefetch < 2 || run->feed.has_ahead == !last);
     if (prefetch == 2)
-        d->ops->sync(d);
+        d->ops->stream->sync(d);
     if (prefetch == 3 && !last)
-        d->ops->upload_finish(d, run->feed.filling);
+        d->ops->upload->finish(d, run->feed.filling);
     for (int64_t r = 0; r < batch.rows; r++)
         assert_int_equal(batch.labels[r], run->fixture->dataset.labels[SPLIT_TRAIN][batch.ids[r]]);
     run->rows += batch.rows;
@@ -323,8 +323,8 @@ static void check_fed(const Run *run, uint32_t epoch, int64_t first) {
     const Fixture *f = run->fixture;
     static uint8_t images[N * IMAGE];
     int64_t ids[N], order[N], seen = 0;
-    f->device->ops->copy_out(f->device, images, run->images, (size_t)run->rows * IMAGE);
-    f->device->ops->copy_out(f->device, ids, run->ids, (size_t)run->rows * sizeof *ids);
+    f->device->ops->memory->copy_out(f->device, images, run->images, (size_t)run->rows * IMAGE);
+    f->device->ops->memory->copy_out(f->device, ids, run->ids, (size_t)run->rows * sizeof *ids);
     order_fill(&run->config.layout, run->config.seed, epoch, 1, order);
     for (int64_t at = first * BATCH; seen < run->rows; at += BATCH) {
         int64_t own, rows;

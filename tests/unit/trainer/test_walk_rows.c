@@ -23,18 +23,18 @@ typedef struct Result {
 static void spoil(Device *d, char *arena, size_t bytes) {
     void *host;
     Error err;
-    assert_int_equal(d->ops->host_alloc(d, bytes, &host, &err), STATUS_OK);
+    assert_int_equal(d->ops->memory->host_alloc(d, bytes, &host, &err), STATUS_OK);
     memset(host, 0xFF, bytes);
-    d->ops->copy_in(d, arena, host, bytes);
-    d->ops->sync(d);
-    d->ops->host_release(d, host, bytes);
+    d->ops->memory->copy_in(d, arena, host, bytes);
+    d->ops->stream->sync(d);
+    d->ops->memory->host_release(d, host, bytes);
 }
 
 static double *values_of(Device *d, const float *at, int64_t n) {
     float *host = malloc(sizeof *host * (size_t)n);
     double *values = malloc(sizeof *values * (size_t)n);
     assert_true(host && values);
-    d->ops->copy_out(d, host, at, sizeof *host * (size_t)n);
+    d->ops->memory->copy_out(d, host, at, sizeof *host * (size_t)n);
     for (int64_t i = 0; i < n; i++)
         values[i] = (double)host[i];
     free(host);
@@ -55,8 +55,8 @@ static Result walk(Device *d, Model *m, const Plan *plan, char *arena, int64_t c
                     .global_rows = ROWS,
                     .norm = NORM_BATCH};
     spoil(d, arena, plan->bytes);
-    d->ops->copy(d, walk_at(&w, 0), x.data, input);
-    d->ops->zero(d, m->gradient, sizeof(float) * (size_t)m->total);
+    d->ops->memory->copy(d, walk_at(&w, 0), x.data, input);
+    d->ops->memory->zero(d, m->gradient, sizeof(float) * (size_t)m->total);
     walk_forward(&w, features.data);
     walk_backward(&w, dfeatures.data, 1, 0, NULL);
     const Result r = {values_of(d, features.data, features.n), values_of(d, m->gradient, m->head_first)};
@@ -75,13 +75,13 @@ static void check(Device *d, DType type, ToleranceKind tolerance) {
     assert_int_equal(model_init(&m, d, &comm, &shape, type, 3, &err), STATUS_OK);
     m.bn_global = 0;
     assert_int_equal(plan_init(&plan, &m, PLAN_TRAIN, -1, 0, MORE_ROWS, &err), STATUS_OK);
-    assert_int_equal(d->ops->alloc(d, plan.bytes, &arena, &err), STATUS_OK);
+    assert_int_equal(d->ops->memory->alloc(d, plan.bytes, &arena, &err), STATUS_OK);
     const Result want = walk(d, &m, &plan, arena, 0), got = walk(d, &m, &plan, arena, MORE_ROWS);
     assert_true(isfinite(want.gradient[0]));
     assert_true(compare_vectors("features", (int64_t)ROWS * m.features, got.features, want.features, tolerance));
     assert_true(compare_vectors("gradients", m.head_first, got.gradient, want.gradient, tolerance));
     free(want.features), free(want.gradient), free(got.features), free(got.gradient);
-    d->ops->release(d, arena, plan.bytes);
+    d->ops->memory->release(d, arena, plan.bytes);
     plan_free(&plan);
     model_free(&m);
 }
