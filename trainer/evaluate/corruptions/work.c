@@ -67,7 +67,7 @@ static void add_weighted(double *sum, double weight, const double *values, int n
 }
 
 void gaussian_filter(double *x, double *scratch, int side, int channels, double sigma, double truncate, Border border) {
-    double weights[2 * RADIUS_MAX + 1], wide[3 * (SIDE_MAX + 2 * RADIUS_MAX)];
+    double weights[2 * RADIUS_MAX + 1] = {0}, wide[3 * (SIDE_MAX + 2 * RADIUS_MAX)];
     const int radius = gaussian_weights(weights, sigma, truncate), row = side * channels;
     memset(scratch, 0, sizeof *scratch * (size_t)(side * row));
     for (int y = 0; y < side; y++)
