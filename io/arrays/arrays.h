@@ -1,8 +1,10 @@
 /* Named float32 and int32 arrays in a plain HDF5 file: what `excon probe` reads and writes, for talking to other
- * frameworks. */
+ * frameworks. What is read may be foreign: links out of the file, values outside of it and filters other than gzip,
+ * shuffle and fletcher32 are refused, claims are held against the file's size. */
 #ifndef EXCON_IO_ARRAYS_H
 #define EXCON_IO_ARRAYS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/base/status.h"
@@ -34,7 +36,7 @@ Status array_file_publish(ArrayFile *file, Error *err);
 /* An unpublished created file is removed. NULL is allowed. */
 void array_file_close(ArrayFile *file);
 
-int array_exists(const ArrayFile *file, const char *name);
+bool array_exists(const ArrayFile *file, const char *name);
 /* Length of a dataset's first dimension, of whatever type. */
 Status array_length(const ArrayFile *file, const char *name, int64_t *length, Error *err);
 /* Reads a whole dataset as `type`; `rank` -1: any. Kinds are kept apart: ARRAY_F32 wants floating-point numbers

@@ -4,9 +4,8 @@
 #ifndef EXCON_IO_SHARD_H
 #define EXCON_IO_SHARD_H
 
-#include <hdf5.h>
-
 #include "io/dataset/dataset.h"
+#include "io/hdf5/h5_handle.h"
 
 /* Rows to store, C order; boxes and masks NULL when the dataset has none. */
 typedef struct ShardRows {
@@ -25,7 +24,7 @@ typedef struct ShardReader {
     const Dataset *dataset;
     const ShardInfo *info;
     char path[1100];
-    hid_t file, images, boxes, masks; /* boxes, masks -1 when absent */
+    H5Handle file, images, boxes, masks; /* boxes, masks -1 when absent */
 } ShardReader;
 
 Status shard_reader_open(ShardReader *reader, const Dataset *dataset, Split split, int shard, Error *err);

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/dataset/h5_checked.h"
 #include "io/dataset/shard.h"
+#include "io/hdf5/h5_read.h"
 
 static Status check_attributes(const ShardReader *reader, Split split, Error *err) {
     const Dataset *dataset = reader->dataset;
@@ -18,10 +18,10 @@ static Status check_attributes(const ShardReader *reader, Split split, Error *er
     RETURN_IF(h5_read_string(reader->file, path, "split", name, sizeof name, err));
     if (strcmp(name, split_name(split)) != 0)
         return error_set(err, STATUS_DATA, "%s: belongs to split '%s', not '%s'", path, name, split_name(split));
-    RETURN_IF(h5_read_numbers(reader->file, path, "mean", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 3, numbers, err));
+    RETURN_IF(h5_read_numbers(reader->file, path, "mean", H5_F32, 3, numbers, err));
     if (memcmp(numbers, dataset->mean, sizeof numbers) != 0)
         return error_set(err, STATUS_DATA, "%s: its mean differs from the index's", path);
-    RETURN_IF(h5_read_numbers(reader->file, path, "std", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 3, numbers, err));
+    RETURN_IF(h5_read_numbers(reader->file, path, "std", H5_F32, 3, numbers, err));
     if (memcmp(numbers, dataset->std, sizeof numbers) != 0)
         return error_set(err, STATUS_DATA, "%s: its std differs from the index's", path);
     return STATUS_OK;
@@ -30,27 +30,22 @@ static Status check_attributes(const ShardReader *reader, Split split, Error *er
 static Status open_datasets(ShardReader *reader, Error *err) {
     const Dataset *dataset = reader->dataset;
     int64_t images[4] = {reader->info->rows, dataset->height, dataset->width, 3}, boxes[2] = {images[0], 4}, chunk[4];
-    RETURN_IF(
-        h5_open_dataset(reader->file, reader->path, "images", H5T_STD_U8LE, 4, images, chunk, &reader->images, err));
+    RETURN_IF(h5_open_dataset(reader->file, reader->path, "images", H5_U8, 4, images, chunk, &reader->images, err));
     if (chunk[0] != reader->info->chunk_rows || chunk[1] != images[1] || chunk[2] != images[2] || chunk[3] != 3)
         return error_set(err, STATUS_DATA, "%s: /images is not chunked by %d whole images", reader->path,
                          reader->info->chunk_rows);
     if (dataset->has_boxes)
-        RETURN_IF(
-            h5_open_dataset(reader->file, reader->path, "boxes", H5T_STD_I16LE, 2, boxes, NULL, &reader->boxes, err));
+        RETURN_IF(h5_open_dataset(reader->file, reader->path, "boxes", H5_I16, 2, boxes, NULL, &reader->boxes, err));
     if (dataset->has_masks)
-        RETURN_IF(
-            h5_open_dataset(reader->file, reader->path, "masks", H5T_STD_U8LE, 3, images, NULL, &reader->masks, err));
+        RETURN_IF(h5_open_dataset(reader->file, reader->path, "masks", H5_U8, 3, images, NULL, &reader->masks, err));
     return STATUS_OK;
 }
 
 static void close_handles(ShardReader *reader) {
-    hid_t datasets[3] = {reader->masks, reader->boxes, reader->images};
-    for (int i = 0; i < 3; i++)
-        if (datasets[i] >= 0)
-            H5Dclose(datasets[i]);
-    if (reader->file >= 0)
-        H5Fclose(reader->file);
+    h5_close(reader->masks);
+    h5_close(reader->boxes);
+    h5_close(reader->images);
+    h5_close(reader->file);
     reader->file = reader->images = reader->boxes = reader->masks = -1;
 }
 
@@ -79,35 +74,20 @@ void shard_reader_close(ShardReader *reader) {
     reader->dataset = NULL;
 }
 
-/* Rows [first, first+n) of dataset `id` with `rank` dims into out. */
-static int read_slab(hid_t id, int rank, const hsize_t *tail, int64_t first, int64_t n, hid_t memory_type, void *out) {
-    hsize_t start[4] = {(hsize_t)first, 0, 0, 0}, count[4] = {(hsize_t)n, tail[0], tail[1], tail[2]};
-    hid_t file_space = H5Dget_space(id), memory_space = H5Screate_simple(rank, count, NULL);
-    int failed = file_space < 0 || memory_space < 0 ||
-                 H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
-                 H5Dread(id, memory_type, memory_space, file_space, H5P_DEFAULT, out) < 0;
-    if (memory_space >= 0)
-        H5Sclose(memory_space);
-    if (file_space >= 0)
-        H5Sclose(file_space);
-    return failed;
-}
-
 static Status read_within_chunk(const ShardReader *reader, int64_t first, int64_t n, uint8_t *images, int16_t *boxes,
                                 uint8_t *masks, Error *err) {
-    const hsize_t height = (hsize_t)reader->dataset->height, width = (hsize_t)reader->dataset->width;
-    const hsize_t image_tail[3] = {height, width, 3}, box_tail[3] = {4, 0, 0};
+    const int64_t image_tail[3] = {reader->dataset->height, reader->dataset->width, 3}, box_tail[1] = {4};
     const char *failed = NULL;
-    if (read_slab(reader->images, 4, image_tail, first, n, H5T_NATIVE_UINT8, images))
+    if (!h5_read_rows(reader->images, H5_U8, 4, image_tail, first, n, images))
         failed = "images";
-    else if (boxes && reader->boxes >= 0 && read_slab(reader->boxes, 2, box_tail, first, n, H5T_NATIVE_INT16, boxes))
+    else if (boxes && reader->boxes >= 0 && !h5_read_rows(reader->boxes, H5_I16, 2, box_tail, first, n, boxes))
         failed = "boxes";
-    else if (masks && reader->masks >= 0 && read_slab(reader->masks, 3, image_tail, first, n, H5T_NATIVE_UINT8, masks))
+    else if (masks && reader->masks >= 0 && !h5_read_rows(reader->masks, H5_U8, 3, image_tail, first, n, masks))
         failed = "masks";
     if (boxes && reader->boxes < 0)
         memset(boxes, 0, (size_t)n * 4 * sizeof *boxes);
     if (masks && reader->masks < 0)
-        memset(masks, 0, (size_t)n * height * width);
+        memset(masks, 0, (size_t)(n * image_tail[0] * image_tail[1]));
     if (!failed)
         return STATUS_OK;
     const int64_t chunk = first / reader->info->chunk_rows, chunk_first = chunk * reader->info->chunk_rows;
@@ -148,10 +128,9 @@ Status shard_reader_labels(const ShardReader *reader, int32_t *labels, Error *er
     if (!ids)
         return error_set(err, STATUS_SYSTEM, "%s: out of memory for ids", reader->path);
     pthread_mutex_lock(reader->dataset->gate);
-    Status status =
-        h5_read_vector(reader->file, reader->path, "labels", H5T_STD_I32LE, H5T_NATIVE_INT32, n, labels, err);
+    Status status = h5_read_vector(reader->file, reader->path, "labels", H5_I32, n, labels, err);
     if (status == STATUS_OK)
-        status = h5_read_vector(reader->file, reader->path, "ids", H5T_STD_I64LE, H5T_NATIVE_INT64, n, ids, err);
+        status = h5_read_vector(reader->file, reader->path, "ids", H5_I64, n, ids, err);
     pthread_mutex_unlock(reader->dataset->gate);
     for (int64_t i = 0; i < n && status == STATUS_OK; i++) {
         if (ids[i] != reader->info->first + i)

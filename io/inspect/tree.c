@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/dataset/h5_checked.h"
+#include "io/hdf5/h5_read.h"
 
 enum { MAX_DEPTH = 8 };
 
