@@ -4,13 +4,14 @@
  * followed by a seal: one text block of SEAL_BYTES with the SHA-256 of everything before it. HDF5 readers ignore what
  * lies behind the end the superblock names. The seal makes a file self-validating when the manifest lags behind a
  * crash, and bytes that fail it never reach the HDF5 library. */
-#ifndef EXCON_IO_CHECKPOINT_INTERNAL_H
-#define EXCON_IO_CHECKPOINT_INTERNAL_H
+#ifndef EXCON_IO_CHECKPOINT_FILE_H
+#define EXCON_IO_CHECKPOINT_FILE_H
 
-#include <hdf5.h>
 #include <limits.h>
+#include <stdbool.h>
 
 #include "io/checkpoint/checkpoint.h"
+#include "io/hdf5/h5_handle.h"
 
 enum { CHECKPOINT_SCHEMA = 1, CHECKPOINT_MAX_TENSORS = 1 << 16, SEAL_BYTES = 128 };
 #define CHECKPOINT_MAX_BYTES ((size_t)1 << 36)
@@ -25,8 +26,8 @@ Status checkpoint_encode(const CheckpointFile *file, char **data, size_t *size, 
 /* Parses `size` bytes of HDF5 image; `path` is for messages. The image is borrowed and must not be freed meanwhile. */
 Status checkpoint_decode(char *image, size_t size, const char *path, CheckpointFile *out, Error *err);
 
-Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err);
-Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, Error *err);
+Status checkpoint_write_meta(H5Handle root, const CheckpointMeta *meta, Error *err);
+Status checkpoint_read_meta(H5Handle root, const char *path, CheckpointMeta *meta, Error *err);
 
 /* ---- seal.c ---- */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
 #include "io/files/files.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are hashed and stored as they lie in memory");

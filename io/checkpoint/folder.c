@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
 #include "io/files/files.h"
 
 enum { MIN_DIGITS = 8, MAX_DIGITS = 15, ASIDE_ATTEMPTS = 1000 };

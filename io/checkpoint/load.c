@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
 #include "io/files/files.h"
 
 /* Compares with the manifest beside the file, if that lists it. *known: it does. */

@@ -4,7 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
+#include "io/hdf5/h5_describe.h"
+#include "io/hdf5/h5_read.h"
+#include "io/hdf5/h5_write.h"
 
 typedef enum Kind { KIND_INTEGER, KIND_DOUBLE, KIND_FLOAT3, KIND_STRING, KIND_TALLY } Kind;
 
@@ -12,13 +15,13 @@ typedef struct Field {
     const char *name;
     Kind kind;
     size_t offset, size; /* in CheckpointMeta; size counts for strings */
-    int optional;        /* older checkpoints lack it */
+    bool optional;       /* older checkpoints lack it */
 } Field;
 
 #define FIELD(name, kind)                                                                                              \
-    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, 0 }
+    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, false }
 #define LATER(name, kind)                                                                                              \
-    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, 1 }
+    { #name, kind, offsetof(CheckpointMeta, name), sizeof((CheckpointMeta *)0)->name, true }
 static const Field fields[] = {
     FIELD(step, KIND_INTEGER),    FIELD(epoch, KIND_INTEGER),      FIELD(cursor, KIND_INTEGER),
     FIELD(phase, KIND_INTEGER),   FIELD(world_size, KIND_INTEGER), FIELD(finished, KIND_INTEGER),
@@ -32,128 +35,103 @@ enum { FIELDS = sizeof fields / sizeof *fields };
 
 enum { TALLY_NUMBERS = sizeof(CheckpointTally) / sizeof(double) };
 
-static hsize_t extent_of(const Field *field) {
+static int64_t extent_of(const Field *field) {
     return field->kind == KIND_FLOAT3 ? 3 : field->kind == KIND_TALLY ? TALLY_NUMBERS : 1;
 }
 
-static hid_t stored_type(const Field *field) {
-    hid_t type = H5Tcopy(field->kind == KIND_INTEGER  ? H5T_STD_I64LE
-                         : field->kind == KIND_DOUBLE ? H5T_IEEE_F64LE
-                         : field->kind == KIND_TALLY  ? H5T_IEEE_F64LE
-                         : field->kind == KIND_FLOAT3 ? H5T_IEEE_F32LE
-                                                      : H5T_C_S1);
-    if (type >= 0 && field->kind == KIND_STRING && H5Tset_size(type, field->size) < 0) {
-        H5Tclose(type);
-        return -1;
-    }
-    return type;
-}
-
-static int write_attribute(hid_t root, const char *name, hid_t type, hsize_t extent, const void *value) {
-    hid_t space = extent > 1 ? H5Screate_simple(1, &extent, NULL) : H5Screate(H5S_SCALAR);
-    hid_t attribute = space < 0 ? -1 : H5Acreate2(root, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    int ok = attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    if (space >= 0)
-        H5Sclose(space);
-    return ok;
-}
-
-Status checkpoint_write_meta(hid_t root, const CheckpointMeta *meta, Error *err) {
-    const int64_t schema = CHECKPOINT_SCHEMA;
-    int ok = write_attribute(root, "schema", H5T_STD_I64LE, 1, &schema);
-    for (int i = 0; i < FIELDS && ok; i++) {
-        const char *value = (const char *)meta + fields[i].offset;
-        char padded[sizeof meta->settings] = {0};
-        if (fields[i].kind == KIND_STRING && fields[i].optional && !*value)
-            continue;
-        if (fields[i].kind == KIND_STRING) {
-            memcpy(padded, value, strnlen(value, fields[i].size - 1));
-            value = padded;
-        }
-        hid_t type = stored_type(&fields[i]);
-        ok = type >= 0 && write_attribute(root, fields[i].name, type, extent_of(&fields[i]), value);
-        if (type >= 0)
-            H5Tclose(type);
-    }
-    return ok ? STATUS_OK : error_set(err, STATUS_SYSTEM, "HDF5 could not store the attributes of a checkpoint");
-}
-
-/* 1 when an attribute's type and extent are the ones the table names; strings may be shorter than their field. */
-static int attribute_fits(hid_t type, hid_t space, const Field *field) {
-    size_t size = H5Tget_size(type);
-    hssize_t values = H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : H5Sget_simple_extent_npoints(space);
-    if (values != (hssize_t)extent_of(field) || size == 0)
-        return 0;
+/* Of the value in the struct; strings are none. */
+static H5Number number_of(const Field *field) {
     switch (field->kind) {
     case KIND_INTEGER:
-        return H5Tget_class(type) == H5T_INTEGER && size <= sizeof(int64_t);
+        return H5_I64;
+    case KIND_DOUBLE:
+    case KIND_TALLY:
+        return H5_F64;
+    case KIND_FLOAT3:
+        return H5_F32;
+    case KIND_STRING:
+        break;
+    }
+    return H5_NUMBERS;
+}
+
+Status checkpoint_write_meta(H5Handle root, const CheckpointMeta *meta, Error *err) {
+    bool put = h5_put_int(root, "schema", CHECKPOINT_SCHEMA);
+    for (int i = 0; i < FIELDS && put; i++) {
+        const char *value = (const char *)meta + fields[i].offset;
+        if (fields[i].kind != KIND_STRING)
+            put = h5_put_numbers(root, fields[i].name, number_of(&fields[i]), extent_of(&fields[i]), value);
+        else if (!fields[i].optional || *value)
+            put = h5_put_field(root, fields[i].name, value, fields[i].size);
+    }
+    return put ? STATUS_OK : error_set(err, STATUS_SYSTEM, "HDF5 could not store the attributes of a checkpoint");
+}
+
+/* Are an attribute's type and extent the ones the table names? Strings may be shorter than their field. */
+static bool attribute_fits(const H5Description *stored, const Field *field) {
+    if (!stored->readable || stored->count != extent_of(field) || stored->size == 0)
+        return false;
+    switch (field->kind) {
+    case KIND_INTEGER:
+        return stored->kind == H5_INTEGERS && stored->size <= sizeof(int64_t);
     case KIND_DOUBLE:
     case KIND_TALLY:
     case KIND_FLOAT3:
-        return H5Tequal(type, H5T_IEEE_F64LE) > 0 || H5Tequal(type, H5T_IEEE_F32LE) > 0;
+        return stored->number == H5_F64 || stored->number == H5_F32;
     case KIND_STRING:
-        return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && size <= field->size;
+        return stored->kind == H5_STRINGS && !stored->utf8 && stored->size <= field->size;
     }
-    return 0;
+    return false;
 }
 
-static int read_string(hid_t attribute, const Field *field, char *value) {
-    hid_t memory = stored_type(field);
-    int ok = memory >= 0 && H5Tset_strpad(memory, H5T_STR_NULLTERM) >= 0 && H5Aread(attribute, memory, value) >= 0;
+static bool read_string(H5Handle attribute, const H5Description *stored, const Field *field, char *value) {
+    memset(value, 0, field->size);
+    if (!h5_read_texts(attribute, stored, 1, value))
+        return false;
+    const size_t length = h5_text_length(stored, value);
+    memset(value + length, 0, field->size - length);
     value[field->size - 1] = 0;
-    if (memory >= 0)
-        H5Tclose(memory);
-    return ok;
+    return true;
 }
 
-static int read_field(hid_t root, const Field *field, void *value) {
-    hid_t attribute = H5Aopen(root, field->name, H5P_DEFAULT);
+static bool read_field(H5Handle root, const Field *field, void *value) {
+    const H5Handle attribute = h5_open_attribute(root, field->name);
     if (attribute < 0)
-        return 0;
-    hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
-    int ok = type >= 0 && space >= 0 && attribute_fits(type, space, field);
-    if (ok && field->kind == KIND_STRING)
-        ok = read_string(attribute, field, value);
-    else if (ok)
-        ok = H5Aread(attribute,
-                     field->kind == KIND_INTEGER  ? H5T_NATIVE_INT64
-                     : field->kind == KIND_FLOAT3 ? H5T_NATIVE_FLOAT
-                                                  : H5T_NATIVE_DOUBLE,
-                     value) >= 0;
-    if (space >= 0)
-        H5Sclose(space);
-    if (type >= 0)
-        H5Tclose(type);
-    H5Aclose(attribute);
-    return ok;
+        return false;
+    const H5Description stored = h5_describe(attribute);
+    bool read = attribute_fits(&stored, field);
+    if (read && field->kind == KIND_STRING)
+        read = read_string(attribute, &stored, field, value);
+    else if (read)
+        read = h5_read_values(attribute, number_of(field), value);
+    h5_close(attribute);
+    return read;
 }
 
-static int meta_sane(const CheckpointMeta *meta) {
+static bool meta_sane(const CheckpointMeta *meta) {
     const int64_t limit = INT64_C(1) << 48;
     const int64_t counts[] = {meta->step,  meta->epoch,   meta->cursor,     meta->world_size,
                               meta->width, meta->classes, meta->image_size, meta->projection};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (counts[i] < 0 || counts[i] > limit)
-            return 0;
+            return false;
     for (int c = 0; c < 3; c++)
         if (!isfinite(meta->mean[c]) || !isfinite(meta->std[c]))
-            return 0;
+            return false;
     const CheckpointTally *t = &meta->tally;
     const double sums[] = {t->steps,      t->skipped,    t->accepted,        t->masked,
                            t->background, t->loss_steps, t->classifier_steps};
     for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
         if (!(sums[i] >= 0 && sums[i] <= (double)limit))
-            return 0;
+            return false;
     if (!isfinite(t->loss) || !isfinite(t->classifier_loss))
-        return 0;
+        return false;
     return meta->phase >= 0 && meta->phase <= 1 && meta->finished >= 0 && meta->finished <= 1 &&
            meta->best_step >= -1 && meta->best_step <= limit && isfinite(meta->best);
 }
 
-Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, Error *err) {
-    static const Field schema_field = {"schema", KIND_INTEGER, 0, sizeof(int64_t), 0};
+Status checkpoint_read_meta(H5Handle root, const char *path, CheckpointMeta *meta, Error *err) {
+    static const Field schema_field = {"schema", KIND_INTEGER, 0, sizeof(int64_t), false};
     int64_t schema = 0;
     memset(meta, 0, sizeof *meta);
     if (!read_field(root, &schema_field, &schema))
@@ -162,7 +140,7 @@ Status checkpoint_read_meta(hid_t root, const char *path, CheckpointMeta *meta, 
         return error_set(err, STATUS_DATA, "%s has checkpoint schema %lld, this program reads %d", path,
                          (long long)schema, CHECKPOINT_SCHEMA);
     for (int i = 0; i < FIELDS; i++)
-        if (!(fields[i].optional && H5Aexists(root, fields[i].name) == 0) &&
+        if (!(fields[i].optional && !h5_has_attribute(root, fields[i].name)) &&
             !read_field(root, &fields[i], (char *)meta + fields[i].offset))
             return error_set(err, STATUS_DATA, "%s: attribute %s is missing or of the wrong type", path,
                              fields[i].name);

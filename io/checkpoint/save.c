@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
 #include "io/files/files.h"
 
 typedef struct Save {

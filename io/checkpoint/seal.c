@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/checkpoint/internal.h"
+#include "io/checkpoint/checkpoint_file.h"
 #include "io/files/files.h"
 
 static const char opening[] = "excon-checkpoint-seal 1 sha256 ";
