@@ -30,9 +30,9 @@ rooms='
 foreign='
     mpi.h        comm
     nccl.h       comm
-    hdf5.h       io
-    hdf5_hl.h    io
-    jpeglib.h    io
+    hdf5.h       io/hdf5
+    hdf5_hl.h    io/hdf5
+    jpeglib.h    io/images
     yaml.h       trainer/config
     dnnl.h       kernels
 '

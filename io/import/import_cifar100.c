@@ -6,7 +6,7 @@
 
 #include "io/files/files.h"
 #include "io/import/import_job.h"
-#include "io/import/text_lines.h"
+#include "io/import/source/text_lines.h"
 
 enum { SIDE = 32, PLANE = SIDE * SIDE, RECORD = 2 + 3 * PLANE, PATH_BYTES = 1100 };
 static const size_t FILE_LIMIT = (size_t)1 << 30;
@@ -98,7 +98,7 @@ static void hash_records(const Cifar *cifar, char plan[65]) {
     sha256_end(hash, plan);
 }
 
-Status import_cifar100(const char *src, const char *dst, const ImportOptions *options, Error *err) {
+static Status run(const char *src, const char *dst, const ImportOptions *options, Error *err) {
     Cifar cifar = {.classes = 0};
     ImportSource source = {.kind = "cifar100",
                            .height = SIDE,
@@ -127,3 +127,10 @@ done:
     text_close(&cifar.text);
     return status;
 }
+
+const Importer importer_cifar100 = {
+    .name = "cifar100",
+    .source = "train.bin, test.bin and fine_label_names.txt of CIFAR-100's binary version",
+    .help = "32x32 pictures of 100 classes (fine labels)",
+    .run = run,
+};

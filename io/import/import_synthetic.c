@@ -99,3 +99,20 @@ Status import_synthetic(const char *dst, const SyntheticOptions *synthetic, cons
     sha256_of(text, (size_t)n, source.plan);
     return import_run(&source, dst, options, err);
 }
+
+static Status run(const char *src, const char *dst, const ImportOptions *options, Error *err) {
+    (void)src;
+    SyntheticOptions synthetic = {
+        .seed = 1, .classes = 10, .size = 32, .train_per_class = 200, .val_per_class = 50, .correlation = 0.5};
+    if (options && options->synthetic)
+        synthetic = *options->synthetic;
+    if (options && options->classes > 0)
+        synthetic.classes = options->classes;
+    return import_synthetic(dst, &synthetic, options, err);
+}
+
+const Importer importer_synthetic = {
+    .name = "synthetic",
+    .help = "drawn objects on textured backgrounds, with boxes and true masks",
+    .run = run,
+};

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "io/files/files.h"
+#include "io/images/jpeg.h"
 #include "io/import/import_job.h"
-#include "io/import/jpeg.h"
-#include "io/import/listing.h"
-#include "io/import/text_lines.h"
+#include "io/import/source/listing.h"
+#include "io/import/source/text_lines.h"
 
 enum { PATH_BYTES = 1400, JPEG_LIMIT = 16 << 20 };
 
@@ -282,7 +282,7 @@ static void tiny_free(Tiny *tiny) {
     free(tiny->entries[SPLIT_VAL]);
 }
 
-Status import_tiny_imagenet(const char *src, const char *dst, const ImportOptions *options, Error *err) {
+static Status run(const char *src, const char *dst, const ImportOptions *options, Error *err) {
     Tiny tiny = {.src = src};
     ImportSource source = {.kind = "tiny-imagenet",
                            .mean = {0.4802f, 0.4481f, 0.3975f},
@@ -310,3 +310,10 @@ done:
     tiny_free(&tiny);
     return status;
 }
+
+const Importer importer_tiny_imagenet = {
+    .name = "tiny-imagenet",
+    .source = "the official folder tiny-imagenet-200: wnids.txt, words.txt, train/ and val/",
+    .help = "64x64 pictures of 200 classes, with boxes; classes in the order of their wnids",
+    .run = run,
+};

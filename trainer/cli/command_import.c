@@ -1,6 +1,7 @@
 /* excon import KIND [SRC] DST: a dataset becomes a folder of HDF5 shards, once, however many processes are started.
  * Progress goes to stderr: a bar on a terminal, a line every ten seconds otherwise; the result is one line on stdout.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@
 enum { LINE_SECONDS = 10 };
 
 typedef struct Request {
-    const char *kind, *src, *dst;
+    const Importer *importer;
+    const char *src, *dst;
     int64_t classes, threads, size, train_per_class, val_per_class, seed; /* classes 0: all, or 10 for synthetic */
     double correlation;
 } Request;
@@ -41,20 +43,6 @@ static void show_progress(void *ctx, const char *stage, int64_t done, int64_t to
     }
 }
 
-static Status run_import(const Request *request, const ImportOptions *options, Error *err) {
-    if (strcmp(request->kind, "tiny-imagenet") == 0)
-        return import_tiny_imagenet(request->src, request->dst, options, err);
-    if (strcmp(request->kind, "cifar100") == 0)
-        return import_cifar100(request->src, request->dst, options, err);
-    const SyntheticOptions synthetic = {.seed = (uint64_t)request->seed,
-                                        .classes = request->classes > 0 ? (int)request->classes : 10,
-                                        .size = (int)request->size,
-                                        .train_per_class = request->train_per_class,
-                                        .val_per_class = request->val_per_class,
-                                        .correlation = request->correlation};
-    return import_synthetic(request->dst, &synthetic, options, err);
-}
-
 static Status print_result(const char *dst, int64_t made, double seconds, Error *err) {
     Dataset dataset;
     RETURN_IF(dataset_open(&dataset, dst, 0, err));
@@ -70,26 +58,47 @@ static Status print_result(const char *dst, int64_t made, double seconds, Error 
     return STATUS_OK;
 }
 
+/* "a, b and c", or between bars. */
+static void list_names(char *text, size_t size, const char *comma, const char *and, bool only_with_source) {
+    const Importer *last = NULL;
+    size_t used = 0;
+    text[0] = 0;
+    for (const Importer *const *importer = importers; *importer; importer++)
+        if (!only_with_source || (*importer)->source)
+            last = *importer;
+    for (const Importer *const *importer = importers; *importer; importer++)
+        if ((!only_with_source || (*importer)->source) && used < size)
+            used += (size_t)snprintf(text + used, size - used, "%s%s",
+                                     used == 0           ? ""
+                                     : *importer == last ? and
+                                                         : comma,
+                                     (*importer)->name);
+}
+
+static Status unknown_dataset(const char *name, Error *err) {
+    char names[512];
+    Nearest nearest = {name, NULL, 0};
+    for (const Importer *const *importer = importers; *importer; importer++)
+        nearest_offer(&nearest, (*importer)->name);
+    if (nearest.best)
+        return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; did you mean '%s'?", name, nearest.best);
+    list_names(names, sizeof names, ", ", " and ", false);
+    return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; there are %s", name, names);
+}
+
 static Status choose_paths(Request *request, const OptionList *positional, Error *err) {
-    static const char *const kinds[] = {"tiny-imagenet", "cifar100", "synthetic"};
-    request->kind = positional->items[0];
+    const char *name = positional->items[0];
+    for (const Importer *const *importer = importers; *importer && !request->importer; importer++)
+        if (strcmp(name, (*importer)->name) == 0)
+            request->importer = *importer;
+    if (!request->importer)
+        return unknown_dataset(name, err);
     request->src = positional->items[1];
     request->dst = positional->items[positional->count - 1];
-    Nearest nearest = {request->kind, NULL, 0};
-    for (int k = 0; k < 3; k++) {
-        nearest_offer(&nearest, kinds[k]);
-        if (strcmp(request->kind, kinds[k]) != 0)
-            continue;
-        if (k < 2 && positional->count < 3)
-            return error_set(err, STATUS_USAGE,
-                             "import %s needs the dataset's folder and the folder to write: import %s SRC DST",
-                             kinds[k], kinds[k]);
-        return STATUS_OK;
-    }
-    if (nearest.best)
-        return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; did you mean '%s'?", request->kind, nearest.best);
-    return error_set(err, STATUS_USAGE, "unknown dataset '%.60s'; there are tiny-imagenet, cifar100 and synthetic",
-                     request->kind);
+    if (request->importer->source && positional->count < 3)
+        return error_set(err, STATUS_USAGE,
+                         "import %s needs the dataset's folder and the folder to write: import %s SRC DST", name, name);
+    return STATUS_OK;
 }
 
 static Status check_range(const char *name, int64_t value, int64_t high, Error *err) {
@@ -101,13 +110,20 @@ static Status check_range(const char *name, int64_t value, int64_t high, Error *
 static Status import_here(const Request *request, Error *err) {
     int64_t made = 0;
     Progress progress = {.terminal = terminal_redraws(stderr)};
+    const SyntheticOptions synthetic = {.seed = (uint64_t)request->seed,
+                                        .classes = 10,
+                                        .size = (int)request->size,
+                                        .train_per_class = request->train_per_class,
+                                        .val_per_class = request->val_per_class,
+                                        .correlation = request->correlation};
     const ImportOptions import = {.classes = (int)request->classes,
                                   .threads = (int)request->threads,
                                   .progress = show_progress,
                                   .progress_ctx = &progress,
-                                  .made = &made};
+                                  .made = &made,
+                                  .synthetic = &synthetic};
     const double start = clock_seconds();
-    Status status = run_import(request, &import, err);
+    Status status = request->importer->run(request->src, request->dst, &import, err);
     if (progress.terminal)
         terminal_clear(stderr);
     RETURN_IF(status);
@@ -130,6 +146,18 @@ static Status import_once(const Request *request, Error *err) {
     return status;
 }
 
+/* Below the options: what each importer takes and makes. */
+static void print_importers(FILE *out) {
+    char text[512];
+    fputs("datasets:\n", out);
+    for (const Importer *const *importer = importers; *importer; importer++) {
+        const char *source = (*importer)->source;
+        snprintf(text, sizeof text, "%s%s%s", (*importer)->help, source ? "; SRC: " : "", source ? source : "");
+        fprintf(out, "  %-16s ", (*importer)->name);
+        options_wrap(out, text, 19, 19);
+    }
+}
+
 Status command_import(int argc, char **argv, Error *err) {
     Request request = {.size = 32, .train_per_class = 200, .val_per_class = 50, .seed = 1, .correlation = 0.5};
     const Option options[] = {
@@ -143,7 +171,14 @@ Status command_import(int argc, char **argv, Error *err) {
          "synthetic: share of train images on their class's background (0.5); val is independent of the class"},
         {"seed", "n", OPTION_INTEGER, &request.seed, "synthetic: seed (1)"},
     };
-    const OptionTable table = {.usage = "import tiny-imagenet|cifar100 SRC DST, or: excon import synthetic DST",
+    char with_source[256], usage[512];
+    size_t used;
+    list_names(with_source, sizeof with_source, "|", "|", true);
+    used = (size_t)snprintf(usage, sizeof usage, "import %s SRC DST", with_source);
+    for (const Importer *const *importer = importers; *importer; importer++)
+        if (!(*importer)->source && used < sizeof usage)
+            used += (size_t)snprintf(usage + used, sizeof usage - used, ", or: excon import %s DST", (*importer)->name);
+    const OptionTable table = {.usage = usage,
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 2,
@@ -151,8 +186,11 @@ Status command_import(int argc, char **argv, Error *err) {
     OptionList positional;
     int help;
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
+    if (help) {
+        if (comm_launched_rank() <= 0)
+            print_importers(stdout);
         return STATUS_OK;
+    }
     RETURN_IF(choose_paths(&request, &positional, err));
     RETURN_IF(check_range("classes", request.classes, DATASET_MAX_CLASSES, err));
     RETURN_IF(check_range("threads", request.threads, 1024, err));

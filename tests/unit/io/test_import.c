@@ -76,7 +76,7 @@ static void pictures_free(Pictures *p) {
 static const ImportOptions small_shards = {.threads = 2, .shard_rows = 16, .chunk_rows = 8};
 
 static Status import_tiny(Fixture *f) {
-    return import_tiny_imagenet(f->src, f->dst, &small_shards, &f->err);
+    return importer_tiny_imagenet.run(f->src, f->dst, &small_shards, &f->err);
 }
 
 /* Which source image row `row` is: the colours and boxes of one class are all different. */
@@ -124,7 +124,7 @@ static void test_tiny_first_classes(void **state) {
     Fixture *f = *state;
     ImportOptions options = {.classes = 2};
     tiny_layout_write(f->src);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     Dataset dataset;
     assert_int_equal(dataset_open(&dataset, f->dst, 1, &f->err), STATUS_OK);
     assert_int_equal(dataset.classes, 2);
@@ -132,7 +132,7 @@ static void test_tiny_first_classes(void **state) {
     assert_int_equal(dataset.count[SPLIT_VAL], 2 * LAYOUT_VAL);
     dataset_close(&dataset);
     options.classes = 4;
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_USAGE);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_USAGE);
 }
 
 typedef enum Fault { FAULT_REMOVE, FAULT_HALF, FAULT_TEXT, FAULT_SMALL } Fault;
@@ -319,13 +319,13 @@ static void test_tiny_replaced_pictures(void **state) {
     assert_int_equal(import_tiny(f), STATUS_OK);
     sha256_of_file(scratch_file(shard, f->dst, "train-0000.h5"), before, NULL);
     tiny_layout_write(f->src); /* the same bytes at another time, as a copy has them */
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 0);
     static const char *const names[] = {"train/n00000020/images/n00000020_9.JPEG", "val/images/val_5.JPEG"};
     for (int i = 0; i < 2; i++) {
         tiny_layout_write(f->src);
         replace_picture(f, names[i]);
-        if (import_tiny_imagenet(f->src, f->dst, &options, &f->err) != STATUS_CANNOT_CREATE ||
+        if (importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err) != STATUS_CANNOT_CREATE ||
             !strstr(f->err.message, "other pictures"))
             fail_msg("%s: %s", names[i], f->err.message);
     }
@@ -348,10 +348,10 @@ static void test_tiny_replaced_before_resuming(void **state) {
     scratch_file(hidden, f->src, "hidden");
     scratch_file(f->path, f->src, "val/images/val_3.JPEG");
     assert_int_equal(rename(f->path, hidden), 0);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
     assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
     tiny_layout_write(f->src);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_in_range(made, LAYOUT_CLASSES * LAYOUT_VAL + 12, LAYOUT_CLASSES * LAYOUT_VAL + 16); /* one shard of train */
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
 }
@@ -387,22 +387,22 @@ static void test_interrupted_import_resumes(void **state) {
     scratch_file(f->path, f->src, "val/images");
     assert_int_equal(rename(f->path, scratch_file(hidden, f->src, "val/hidden")), 0);
     assert_int_equal(mkdir(f->path, 0755), 0);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
     assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
     assert_int_equal(rename(hidden, f->path), 0);
     /* What a kill leaves: a temporary, and a finished shard whose bytes changed since. */
     file_write(scratch_file(f->path, f->dst, "val-0000.h5.tmp"), "half a shard", 12);
     file_flip(scratch_file(f->path, f->dst, "train-0001.h5"), 9000);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 16 + LAYOUT_CLASSES * LAYOUT_VAL);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
     check_tiny_split(f->dst, SPLIT_VAL, LAYOUT_VAL);
     assert_true(access(scratch_file(f->path, f->dst, "import.partial"), F_OK) != 0);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 0);
     /* A finished dataset that was damaged is mended, the sound shards are kept. */
     file_truncate(scratch_file(f->path, f->dst, "train-0002.h5"), 100);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 16);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
 }
@@ -412,7 +412,7 @@ static void test_other_plan(void **state) {
     ImportOptions options = {.classes = 2};
     tiny_layout_write(f->src);
     assert_int_equal(import_tiny(f), STATUS_OK);
-    assert_int_equal(import_tiny_imagenet(f->src, f->dst, &options, &f->err), STATUS_CANNOT_CREATE);
+    assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_CANNOT_CREATE);
     assert_non_null(strstr(f->err.message, f->dst));
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
 }
@@ -454,7 +454,7 @@ static void test_killed_import_resumes(void **state) {
 static void test_cifar(void **state) {
     Fixture *f = *state;
     cifar_layout_write(f->src);
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_OK);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_OK);
     for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++) {
         Pictures p = load_split(f->dst, split);
         const int n = split == SPLIT_TRAIN ? CIFAR_TRAIN : CIFAR_VAL;
@@ -482,17 +482,17 @@ static void test_cifar_faults(void **state) {
     for (int i = 0; i < 3; i++) {
         cifar_layout_write(f->src);
         unlink(scratch_file(f->path, f->src, files[i]));
-        assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_NO_INPUT);
+        assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_NO_INPUT);
         assert_non_null(strstr(f->err.message, files[i]));
     }
     cifar_layout_write(f->src);
     scratch_file(f->path, f->src, "test.bin");
     file_truncate(f->path, file_size(f->path) - 1);
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_DATA);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "test.bin"));
     cifar_layout_write(f->src);
     file_flip(f->path, 3074 * 2 + 1); /* label 6 % 5 = 1 becomes 5, of 5 classes */
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_DATA);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "record 2"));
 }
 
@@ -503,26 +503,26 @@ static void test_cifar_harmed_names(void **state) {
     for (Harm harm = HARM_EMPTY; harm < HARM_CRLF; harm++) {
         cifar_layout_write(f->src);
         harm_list(f->path, harm);
-        const Status status = import_cifar100(f->src, f->dst, NULL, &f->err);
+        const Status status = importer_cifar100.run(f->src, f->dst, NULL, &f->err);
         if (status != STATUS_DATA || !strstr(f->err.message, "fine_label_names.txt"))
             fail_msg("harm %d: status %d, message '%s'", (int)harm, status, f->err.message);
     }
     cifar_layout_write(f->src);
     file_write(f->path, longer, sizeof longer - 1);
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_DATA);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "bed"));
     cifar_layout_write(f->src);
     harm_list(f->path, HARM_CRLF);
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_OK);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_OK);
     Dataset dataset;
     assert_int_equal(dataset_open(&dataset, f->dst, 1, &f->err), STATUS_OK);
     assert_string_equal(dataset.class_names[0], "apple");
     assert_string_equal(dataset.class_names[4], "beaver");
     dataset_close(&dataset);
     cifar_layout_write(f->src); /* the same names, plainly written, and the records changed: another dataset */
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_OK);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_OK);
     file_flip(scratch_file(f->path, f->src, "train.bin"), 3000);
-    assert_int_equal(import_cifar100(f->src, f->dst, NULL, &f->err), STATUS_CANNOT_CREATE);
+    assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_CANNOT_CREATE);
 }
 
 /* ---- synthetic ---- */
@@ -626,7 +626,7 @@ static void test_real_tiny_imagenet(void **state) {
         print_message("skipped: EXCON_TINY_IMAGENET does not name a folder in the official layout\n");
         skip();
     }
-    assert_int_equal(import_tiny_imagenet(src, f->dst, &options, &f->err), STATUS_OK);
+    assert_int_equal(importer_tiny_imagenet.run(src, f->dst, &options, &f->err), STATUS_OK);
     Pictures p = load_split(f->dst, SPLIT_TRAIN);
     assert_int_equal(p.dataset.count[SPLIT_TRAIN], 4 * 500);
     assert_int_equal(p.dataset.count[SPLIT_VAL], 4 * 50);

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "io/images/encode.h"
-#include "io/import/jpeg.h"
+#include "io/images/jpeg.h"
 #include "trainer/evaluate/sheet.h"
 
 enum { SIDE = 16, CELL = 64, GAP = 4 };

@@ -1,6 +1,6 @@
 /* JPEG decoding. libjpeg reports fatal errors by a callback that must not return: it jumps back to run(), whose frame
  * holds nothing that changes after the jump point but through `work`. */
-#include "io/import/jpeg.h"
+#include "io/images/jpeg.h"
 
 #include <setjmp.h>
 #include <stdio.h>

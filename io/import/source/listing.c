@@ -1,4 +1,4 @@
-#include "io/import/listing.h"
+#include "io/import/source/listing.h"
 
 #include <dirent.h>
 #include <errno.h>

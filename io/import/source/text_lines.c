@@ -1,5 +1,5 @@
 /* Small text tables. See text_lines.h. */
-#include "io/import/text_lines.h"
+#include "io/import/source/text_lines.h"
 
 #include <stdio.h>
 #include <stdlib.h>
