@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "io/images/encode.h"
-#include "io/import/jpeg.h"
+#include "io/images/jpeg.h"
 #include "trainer/evaluate/corruptions/work.h"
 
 static double clip(double x) {
