@@ -9,12 +9,15 @@
 #include <stdio.h>
 
 #include "kernels/base/status.h"
+#include "trainer/config/explain_methods.h"
 
 typedef enum Method { METHOD_CE, METHOD_SIMCLR, METHOD_SUPCON, METHOD_EXCON, METHOD_EXCONB } Method;
 typedef enum Profile { PROFILE_OFFICIAL, PROFILE_RECOMMENDED } Profile;
 typedef enum Backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA } Backend;
 typedef enum Precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 } Precision;
-typedef enum ExplainMethod { EXPLAIN_GRADCAM, EXPLAIN_GRADIENT, EXPLAIN_INTEGRATED } ExplainMethod;
+#define EXPLAIN_VALUE(SYMBOL, symbol, name) EXPLAIN_##SYMBOL,
+typedef enum ExplainMethod { EXPLAIN_METHODS(EXPLAIN_VALUE) EXPLAIN_METHOD_COUNT } ExplainMethod;
+#undef EXPLAIN_VALUE
 typedef enum ExplainBn { EXPLAIN_BN_BATCH, EXPLAIN_BN_RUNNING } ExplainBn;
 typedef enum ExplainTarget { TARGET_LABEL, TARGET_PREDICTED } ExplainTarget;
 typedef enum ExplainFill { FILL_MEAN, FILL_BLACK } ExplainFill;

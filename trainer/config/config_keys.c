@@ -18,6 +18,9 @@
 
 enum { HASHED = KEY_HASHED, ABOVE = KEY_ABOVE, IDENTITY = KEY_IDENTITY, ORDER = KEY_ORDER, PATH = KEY_PATH };
 
+#define NAME(SYMBOL, symbol, name) name,
+static const char *const explain_methods[] = {EXPLAIN_METHODS(NAME) NULL};
+
 const Key config_keys[] = {
     ENUM("profile", profile, IDENTITY, LIST("official", "recommended"), "official", "recommended",
          "defaults of the published code, or the ones we advise"),
@@ -71,7 +74,7 @@ const Key config_keys[] = {
     REAL("augment.grey_probability", augment.grey_probability, HASHED, 0, 1, "0.2", NULL, "of turning grey"),
     REAL("augment.flip_probability", augment.flip_probability, HASHED, 0, 1, "0.5", NULL, "of a horizontal flip"),
 
-    ENUM("explain.method", explain.method, HASHED, LIST("gradcam", "gradient", "integrated"), "gradcam", NULL,
+    ENUM("explain.method", explain.method, HASHED, explain_methods, "gradcam", NULL,
          "where the saliency map comes from"),
     ENUM("explain.layer", explain.layer, HASHED, LIST("auto", "layer1", "layer2", "layer3", "layer4"), "auto", NULL,
          "stage whose last convolution is explained; auto: layer4 for images of 64 and more, else layer2"),

@@ -1,6 +1,6 @@
 /* Explanation: what in an image the current model relies on, and whether the rest can go.
  *
- * Grad-CAM by partial backward (or input gradients), upsampled, normalised and thresholded into a mask; the masked
+ * A saliency map by one of the explainers (explainers/), upsampled, normalised and thresholded into a mask; the masked
  * image is classified, and its acceptance decided. The published variant: raw convolution output, signed CAM, strict
  * threshold, batch statistics; see the switches under `explain` in the configuration. Logits come from pooled features,
  * the projection head plays no part. */
@@ -19,22 +19,21 @@ typedef struct ExplainOptions {
     float black[3]; /* value of a black pixel after normalisation */
 } ExplainOptions;
 
+typedef struct ExplainerKind ExplainerKind; /* explainers/explainers.h */
+
 typedef struct Explainer {
     ExplainOptions options;
+    const ExplainerKind *kind;
     Model *model;       /* borrowed */
     Heads *heads;       /* borrowed; rows [0, rows) of its buffers are overwritten */
-    int layer;          /* the explained convolution; -1 for input gradients */
-    int h, w, channels; /* of its output */
+    int layer;          /* the explained convolution; -1: the map is of the image itself */
+    int h, w, channels; /* of its output, or of the image */
     int updates;        /* the passes move the running statistics */
     Plan explain, infer;
     char *arena; /* borrowed: at least explainer_arena_bytes() */
     int64_t max_rows;
-    void *block; /* one allocation for the buffers below */
-    size_t block_bytes;
     void *masked;         /* [rows,H,W,3] of dtype */
-    void *accumulated;    /* [rows,H,W,3] of dtype, integrated gradients only */
-    float *constants;     /* [6]: scale and shift of the integrated path */
-    float *alpha;         /* [rows,K] */
+    void *own;            /* the explainer's own, or NULL */
     float *cam;           /* [rows,h,w] raw */
     float *up;            /* [rows,H,W] */
     float *mask;          /* [rows,H,W] 0/1 */
@@ -47,9 +46,12 @@ typedef struct Explainer {
 /* Options as the configuration says, for training. */
 ExplainOptions explain_options(const Config *config, const float mean[3], const float std[3]);
 
+/* For up to `max_rows` images; the caller gives it its arena before the first use. On failure explainer_free. */
 Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model, Heads *heads, int64_t max_rows,
                       Error *err);
+/* Fine when not initialised. */
 void explainer_free(Explainer *e);
+/* Bytes of activations that it needs (e->arena). */
 size_t explainer_arena_bytes(const Explainer *e);
 
 /* Saliency of `images` [rows,H,W,3] (device, dtype): fills cam, up. `labels` [rows] (device) are the targets unless the

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/base/share.h"
+#include "trainer/method/explainers/explainers.h"
 
 const char *const PHASE_NAMES[PHASE_COUNT] = {"data", "views",    "explain", "forward",
                                               "loss", "backward", "reduce",  "optimise"};
@@ -32,10 +33,6 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
     }
 }
 
-static size_t image_bytes(const Model *m) {
-    return (size_t)m->shape.size * (size_t)m->shape.size * 3 * dtype_size(m->dtype);
-}
-
 typedef struct Part {
     void **at;
     size_t bytes;
@@ -44,7 +41,7 @@ typedef struct Part {
 enum { STEP_PARTS = 6 };
 
 static void list_parts(Step *s, Part parts[STEP_PARTS]) {
-    const size_t images = (size_t)s->max_samples * image_bytes(s->model);
+    const size_t images = (size_t)s->max_samples * plan_row_bytes(s->model, 0);
     const size_t n = (size_t)s->max_samples;
     const Part list[STEP_PARTS] = {
         {&s->complement, s->max_background && s->config->background.source == BACKGROUND_COMPLEMENT ? images : 0},
@@ -181,7 +178,7 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
     const Ops *ops = s->device->ops;
     Explainer *e = &s->explainer;
     const void *source = s->config->explain.source_view == SOURCE_RANDOM ? views->backup : views->standard;
-    const int recordable = s->recordable && e->options.method == EXPLAIN_GRADCAM;
+    const int recordable = s->recordable && e->kind->recordable;
     const int64_t numbers[] = {input->rows, input->global_rows, (intptr_t)source};
     if (!stretch_begin(s, recordable, stretch_key(STRETCH_EXPLAIN, numbers, 3)))
         return;
@@ -245,7 +242,7 @@ static ContrastRows decide_rows(Step *s, const StepInput *input, int masked) {
 static void compose_input(Step *s, const StepInput *input, const StepViews *views, int64_t background, int masked,
                           char *out) {
     const Ops *ops = s->device->ops;
-    const size_t row = image_bytes(s->model), view = row * (size_t)input->rows;
+    const size_t row = plan_row_bytes(s->model, 0), view = row * (size_t)input->rows;
     if (masked)
         ops->select->rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, views->backup, out);
     else
@@ -361,7 +358,8 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
                  .norm = NORM_BATCH,
                  .update_running = 1};
     if (ce)
-        s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
+        s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random,
+                                     plan_row_bytes(m, 0) * (size_t)input->rows);
     else
         compose_input(s, input, views, rows->background, masked, walk_at(&walk, 0));
     walk_forward(&walk, s->heads.features);
@@ -449,7 +447,8 @@ void step_classifier(Step *s, const StepInput *input, const StepViews *views, St
                  .rows = input->rows,
                  .global_rows = input->global_rows,
                  .norm = NORM_RUNNING};
-    s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random, image_bytes(m) * (size_t)input->rows);
+    s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random,
+                                 plan_row_bytes(m, 0) * (size_t)input->rows);
     walk_forward(&walk, s->heads.features);
     ends(s, PHASE_FORWARD);
     train_classifier(s, input->rows, input->global_rows, &s->scalars->classifier_loss);
