@@ -5,7 +5,7 @@
 
 #include "comm/comm.h"
 #include "io/files/files.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/cli/output.h"
 #include "trainer/config/config.h"

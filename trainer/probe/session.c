@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "kernels/base/share.h"
-#include "trainer/run/state.h"
+#include "trainer/run/resume/state.h"
 
 /* /NAME [3] of IN into `to`; left alone when there is none. */
 static Status read_channels(ProbeSession *p, const char *name, float to[3], Error *err) {

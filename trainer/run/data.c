@@ -49,8 +49,8 @@ static void show_loading(void *ctx, int64_t images, int64_t n) {
     if (percent < loading->shown + 10 && images < n)
         return;
     loading->shown = percent;
-    trainer_log(t, "loading images onto the device: %d %%", percent);
-    if (t->bar && t->runtime.comm.rank == 0) {
+    log_line(&t->report.log, "loading images onto the device: %d %%", percent);
+    if (t->report.bar && t->runtime.comm.rank == 0) {
         printf("\r\033[Kloading images onto the device: %d %%%s", percent, images < n ? "" : "\n");
         fflush(stdout);
     }
@@ -68,7 +68,7 @@ static Status open_resident(Trainer *t, Error *err) {
     if (status != STATUS_OK) {
         if (told)
             return status;
-        trainer_log(t, "training images stay off the device: %s", why.message);
+        log_line(&t->report.log, "training images stay off the device: %s", why.message);
         fprintf(stderr, "excon: rank %d: training images stay off the device: %s\n", t->runtime.comm.rank, why.message);
         return STATUS_OK;
     }
@@ -105,20 +105,35 @@ Status trainer_open_loader(Trainer *t, Error *err) {
     return STATUS_OK;
 }
 
-void trainer_data_line(const Trainer *t, FILE *out) {
+void trainer_data_line(const Trainer *t, char *out, size_t bytes) {
     const double host = (double)loader_memory_bytes(t->loader) * 1e-6, device = (double)feed_bytes(&t->feed) * 1e-6;
     if (t->loader_mode == LOADER_IDS)
-        fprintf(
-            out,
+        snprintf(
+            out, bytes,
             "data path: training images resident on the device (%.1f MB a rank, read in %.1f s), steps send indices "
-            "(%.1f MB on the host, %.1f MB on the device)\n",
+            "(%.1f MB on the host, %.1f MB on the device)",
             (double)t->resident.bytes * 1e-6, t->resident_seconds, host, device);
     else if (t->runtime.device.kind == DEVICE_CUDA)
-        fprintf(out,
-                "data path: training images %s (%.1f MB a rank), copied in ahead through pinned buffers (%.1f MB on "
-                "the device)\n",
-                t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host, device);
+        snprintf(out, bytes,
+                 "data path: training images %s (%.1f MB a rank), copied in ahead through pinned buffers (%.1f MB on "
+                 "the device)",
+                 t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host, device);
     else
-        fprintf(out, "data path: training images %s (%.1f MB a rank)\n",
-                t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host + device);
+        snprintf(out, bytes, "data path: training images %s (%.1f MB a rank)",
+                 t->loader_mode == LOADER_MEMORY ? "held in host memory" : "streamed from disk", host + device);
+}
+
+/* It costs most of the loader's speed, and nothing else shows it. */
+void trainer_warn_of_cache(Trainer *t) {
+    LoaderCache cache;
+    loader_cache(t->loader, &cache);
+    if (t->runtime.comm.rank != 0 || cache.cached_chunks >= cache.window_chunks)
+        return;
+    const int64_t bytes = cache.window_chunks * cache.chunk_bytes * t->runtime.comm.local_size;
+    log_note(&t->report.log,
+             "warning: data.memory_mb %lld leaves a rank room for %lld of the %lld shard chunks that a shuffle window "
+             "draws from, so images are read from disk several times over; set data.memory_mb to %lld, or "
+             "data.shuffle_window to %lld (another sample order)",
+             (long long)t->config.data.memory_mb, (long long)cache.cached_chunks, (long long)cache.window_chunks,
+             (long long)((bytes + 999999) / 1000000), (long long)cache.cached_chunks);
 }

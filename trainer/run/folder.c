@@ -90,16 +90,8 @@ void trainer_release_folder(Trainer *t) {
         files_unlock(path, t->lock);
         t->lock = -1;
     }
-    if (t->made[0] && !t->log)
+    if (t->made[0] && !t->report.log.file)
         unmake_folders(t);
-}
-
-static void write_early_log(Trainer *t) {
-    if (t->early)
-        fputs(t->early, t->log);
-    fflush(t->log);
-    free(t->early);
-    t->early = NULL;
 }
 
 Status trainer_furnish_folder(Trainer *t, Error *err) {
@@ -114,24 +106,20 @@ Status trainer_furnish_folder(Trainer *t, Error *err) {
     }
     RETURN_IF(comm_agree(&t->runtime.comm, status, err));
     snprintf(path, sizeof path, "%s/logs/rank-%04d.log", t->config.run.dir, t->runtime.comm.rank);
-    t->log = fopen(path, "a");
-    if (!t->log)
-        status =
-            error_set(err, STATUS_CANNOT_CREATE, "cannot write %s; is the run folder on a shared file system?", path);
-    RETURN_IF(comm_agree(&t->runtime.comm, status, err));
-    write_early_log(t);
-    launcher_log(t->runtime.comm.launcher, fileno(t->log));
+    RETURN_IF(comm_agree(&t->runtime.comm, log_open(&t->report.log, path, err), err));
+    const int log = fileno(t->report.log.file);
+    launcher_log(t->runtime.comm.launcher, log);
     in_folder(t, "logs", path, sizeof path);
-    return watchdog_start(&t->runtime.comm, path, fileno(t->log), t->config.watchdog.step_seconds, err);
+    return watchdog_start(&t->runtime.comm, path, log, t->config.watchdog.step_seconds, err);
 }
 
 /* Rank 0: records of steps beyond the position belong to a past that was given up, and go. */
 Status trainer_open_metrics(Trainer *t, Error *err) {
     char path[1200];
-    metrics_close(t->metrics);
-    t->metrics = NULL;
+    metrics_close(t->report.metrics);
+    t->report.metrics = NULL;
     in_folder(t, "metrics.jsonl", path, sizeof path);
-    return metrics_open(&t->metrics, path, t->at.step, err);
+    return metrics_open(&t->report.metrics, path, t->at.step, err);
 }
 
 static Status write_config(Trainer *t, Error *err) {
@@ -152,7 +140,7 @@ Status trainer_open_records(Trainer *t, Error *err) {
         if (status == STATUS_OK)
             status = trainer_open_metrics(t, err);
         if (status == STATUS_OK)
-            status = trainer_board_open(t, err);
+            status = report_open_events(&t->report, t->resumed_from >= 0, err);
     }
     status = comm_agree(&t->runtime.comm, status, err);
     t->recording = status == STATUS_OK;

@@ -12,7 +12,7 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "tests/support/folder.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 
 typedef Status (*Command)(int argc, char **argv, Error *err);
 

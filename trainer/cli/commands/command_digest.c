@@ -1,6 +1,6 @@
 /* excon digest CHECKPOINT: one hash of parameters, momentum, statistics and cursor. */
 #include "io/checkpoint/checkpoint.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 
 Status command_digest(int argc, char **argv, Error *err) {

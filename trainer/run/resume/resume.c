@@ -1,27 +1,17 @@
 /* Saving and restoring a run: rank 0 does the files, everyone agrees. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "trainer/run/state.h"
+#include "trainer/run/resume/state.h"
 #include "trainer/run/trainer.h"
 
 static void folder(const Trainer *t, char *path, size_t size) {
     snprintf(path, size, "%s/checkpoints", t->config.run.dir);
 }
 
-void trainer_note(Trainer *t, const char *format, ...) {
-    char text[2048];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    trainer_log(t, "%s", text);
-    fprintf(stderr, "excon: %s\n", text);
-}
-
 static void note(void *ctx, const char *text) {
-    trainer_note(ctx, "%s", text);
+    Trainer *t = ctx;
+    log_note(&t->report.log, "%s", text);
 }
 
 /* Where every run begins with a checkpoint of step 0, records of steps without a checkpoint are what is left of one. */
@@ -100,7 +90,7 @@ Status trainer_restore(Trainer *t, int *found, Error *err) {
     comm_host_broadcast(&t->runtime.comm, found, sizeof *found, 0);
     if (*found) {
         comm_host_broadcast(&t->runtime.comm, &t->at, sizeof t->at, 0);
-        t->epoch = (Tally){.sums = t->at.tally};
+        t->report.epoch = (Tally){.sums = t->at.tally};
         share(t);
     }
     return STATUS_OK;
@@ -120,14 +110,14 @@ Status trainer_save(Trainer *t, int is_best, Error *err) {
     Status status = STATUS_OK;
     if (t->trial)
         return STATUS_OK;
-    t->at.tally = t->epoch.sums;
+    t->at.tally = t->report.epoch.sums;
     loader_pause(t->loader); /* HDF5 belongs to one thread at a time */
     if (t->runtime.comm.rank == 0)
         status = save(t, is_best, err);
     loader_resume(t->loader);
     RETURN_IF(comm_agree(&t->runtime.comm, status, err));
     t->last_saved = t->at.step;
-    trainer_log(t, "saved step %lld (epoch %lld, batch %lld)", (long long)t->at.step, (long long)t->at.epoch,
-                (long long)t->at.cursor);
+    log_line(&t->report.log, "saved step %lld (epoch %lld, batch %lld)", (long long)t->at.step, (long long)t->at.epoch,
+             (long long)t->at.cursor);
     return STATUS_OK;
 }

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
+#include "trainer/report/terminal.h"
 #include "trainer/run/signals.h"
-#include "trainer/run/terminal.h"
 #include "trainer/run/trainer.h"
 
 Status command_train(int argc, char **argv, Error *err) {

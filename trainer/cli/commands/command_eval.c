@@ -8,11 +8,11 @@
 
 #include "io/files/files.h"
 #include "io/records/records.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/evaluate/results.h"
+#include "trainer/run/resume/state.h"
 #include "trainer/run/runtime.h"
-#include "trainer/run/state.h"
 #include "trainer/run/trainer.h"
 
 typedef struct EvalRun {

@@ -1,7 +1,7 @@
 /* excon probe OP IN.h5 OUT.h5: numbers in, numbers out, for comparing with other frameworks. */
 #include <string.h>
 
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/probe/session.h"
 

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "trainer/cli/commands.h"
-#include "trainer/cli/inspect_summary.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
+#include "trainer/report/inspect_summary.h"
 
 typedef struct Listing {
     Json *json; /* NULL: text to stdout */

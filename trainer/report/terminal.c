@@ -1,4 +1,4 @@
-#include "trainer/run/terminal.h"
+#include "trainer/report/terminal.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "trainer/bench/bench.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 
 Status command_bench(int argc, char **argv, Error *err) {

@@ -10,10 +10,10 @@
 #include "io/import/import.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/processors.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/config/nearest.h"
-#include "trainer/run/terminal.h"
+#include "trainer/report/terminal.h"
 
 enum { LINE_SECONDS = 10 };
 

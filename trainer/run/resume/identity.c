@@ -121,8 +121,9 @@ Status trainer_accept(void *ctx, const CheckpointFile *file, Error *err) {
         return refuse(t, &c, err);
     RETURN_IF(check_data(t, file, err));
     if (c.free[0])
-        trainer_note(t, "going on with other settings: %s", c.free);
+        log_note(&t->report.log, "going on with other settings: %s", c.free);
     else if (strcmp(file->meta.config_hash, t->at.config_hash) != 0)
-        trainer_note(t, "the configuration differs from the one this run was started with; going on with the new one");
+        log_note(&t->report.log,
+                 "the configuration differs from the one this run was started with; going on with the new one");
     return STATUS_OK;
 }

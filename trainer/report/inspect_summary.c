@@ -1,4 +1,4 @@
-#include "trainer/cli/inspect_summary.h"
+#include "trainer/report/inspect_summary.h"
 
 #include <dirent.h>
 #include <limits.h>

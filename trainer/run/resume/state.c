@@ -1,4 +1,4 @@
-#include "trainer/run/state.h"
+#include "trainer/run/resume/state.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "io/dataset/dataset.h"
-#include "trainer/cli/commands.h"
+#include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run/trainer.h"
