@@ -210,10 +210,6 @@ gpu-bundle:
 bench: all
 	@for what in step loss loader ops; do $(BUILD)/excon bench $$what || exit; done
 
-# Includes of our own that a room may not have: kernels is nobody's guest, comm and io know kernels only.
-forbidden = ! grep -nE '^\#include "($(2))/' $(shell find $(1) -name '*.[chu]*') /dev/null || \
-            { echo 'excon: $(1)/ may not include those'; exit 1; }
-
 # Warnings are errors here: in this build when it was asked for with WERROR=1 already, else in one of its own beside it. A
 # clang that is there reads every source, too.
 CLANG ?= $(or $(shell command -v clang 2>/dev/null),$(lastword $(sort $(wildcard /usr/bin/clang-[1-9][0-9]))))
@@ -224,9 +220,7 @@ check: format-check
 	  $(filter %.c,$(LAYOUT)),echo '  clang or its omp.h (libomp-dev) is not here: compiled by $(CC) alone')
 	@bash -n $(SCRIPTS)
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo '  shellcheck is not here: scripts got a syntax pass only'; fi
-	@$(call forbidden,kernels,comm|io|trainer)
-	@$(call forbidden,comm,io|trainer)
-	@$(call forbidden,io,comm|trainer)
+	@scripts/check_floors.sh
 	@echo '  check passed'
 
 FORMATTER := $(firstword $(shell command -v clang-format-14) $(shell clang-format --version 2>/dev/null | grep -q 'version 14\.' && echo clang-format))
