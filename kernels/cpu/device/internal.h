@@ -13,7 +13,7 @@
 
 #include "kernels/device.h"
 
-enum { SCRATCH_PARTS = 3 };
+enum { SCRATCH_PARTS = 6 };
 
 typedef struct ScratchPart {
     void *data;

@@ -15,8 +15,8 @@
 
 enum { ROWS_KEPT = 8 };
 
-/* Gathered pixels of one call: they stay in cache, and the scratch stays as small as it is without them. */
-static const int64_t pixels_limit = 4 << 20;
+/* Gathered pixels of one call, and widened copies: the scratch stays as small as it is without them, or nearly so. */
+static const int64_t pixels_limit = 4 << 20, copies_limit = 16 << 20;
 
 typedef struct ConvRows {
     int64_t N; /* 0: free */
@@ -109,12 +109,17 @@ static void conv_destroy_cpu(Device *device, ConvPlan *plan) {
 /* How many calls N rows are cut into. */
 static int calls_of(const ConvPlan *plan, int64_t N) {
     const ConvGeometry *g = &plan->geometry;
-    if (!pixels_strided(g))
-        return 1;
     const int64_t positions =
         (int64_t)conv_out(g->H, g->R, g->stride, g->pad) * conv_out(g->W, g->R, g->stride, g->pad);
-    const int64_t bytes = N * positions * g->C * (int64_t)dtype_size(plan->type);
-    const int64_t calls = (bytes + pixels_limit - 1) / pixels_limit;
+    const int64_t image = pixels_strided(g) ? positions * g->C : (int64_t)g->H * g->W * g->C;
+    int64_t calls = 1;
+    if (pixels_strided(g))
+        calls = (N * image * (int64_t)dtype_size(plan->type) + pixels_limit - 1) / pixels_limit;
+    if (conv_step_type(plan->type) != plan->type) {
+        const int64_t copies = N * (image + positions * g->K) * (int64_t)sizeof(float);
+        const int64_t needed = (copies + copies_limit - 1) / copies_limit;
+        calls = needed > calls ? needed : calls;
+    }
     return (int)(calls < N ? calls : N);
 }
 
@@ -127,6 +132,7 @@ static void run(Device *device, ConvPlan *plan, ConvPass pass, int epilogue, int
     for (int i = 0; i < calls; i++) {
         const Part rows = part_of(N, calls, i, 1);
         ConvCall part = *call;
+        part.most_rows = (N + calls - 1) / calls;
         part.image = lane_at(plan->type, call->image, rows.first * image);
         part.output = lane_at(plan->type, call->output, rows.first * output);
         conv_step_run(device, step_of(device, plan, pass, epilogue, rows.last - rows.first), &part);

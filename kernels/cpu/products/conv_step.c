@@ -3,21 +3,33 @@
 
 #include <stdlib.h>
 
+#include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/products/pixels.h"
 
 /* Handles of memories are set per call. */
 struct ConvStep {
     ConvPass pass;
-    ConvGeometry geometry; /* as asked for; oneDNN's own has no stride where pixels are gathered */
-    DType type;
+    int epilogue;
+    ConvGeometry geometry;  /* as asked for; oneDNN's own has no stride where pixels are gathered */
+    DType type, inner_type; /* of the caller's images, outputs and weights (not of dw); what oneDNN is given */
     int64_t N;
+    int64_t image_count, weight_count, output_count; /* numbers that oneDNN is given */
     dnnl_primitive_t conv, reorder;
     dnnl_memory_t image, weights, output;  /* x or dx; w or dw, packed; y or dy */
     dnnl_memory_t user_weights, bias;      /* KRRC; bias only in forward */
     dnnl_memory_t conv_temp, reorder_temp; /* oneDNN's scratchpads */
-    size_t packed_bytes, temp_bytes, pixel_bytes;
+    size_t packed_bytes, temp_bytes;
+    int has_pixels; /* gathered, and scattered again */
 };
+
+DType conv_step_type(DType type) {
+    return type == DTYPE_BF16 && onednn_convolves_bf16() ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static int is_widened(const ConvStep *step) {
+    return step->inner_type != step->type;
+}
 
 /* The layouts of a convolution, owned. */
 typedef struct ConvShapes {
@@ -204,10 +216,14 @@ Status conv_step_make(Device *device, const ConvGeometry *geometry, DType type, 
     ConvStep *step = calloc(1, sizeof *step);
     if (step) {
         const ConvGeometry inner = unstrided(g);
-        *step = (ConvStep){.pass = pass, .geometry = *g, .type = type, .N = N};
-        if (pixels_strided(g))
-            step->pixel_bytes = (size_t)(N * inner.H * inner.W * inner.C) * dtype_size(type);
-        status = conv_desc(&inner, type, pass, epilogue, N, engine, &shapes, &desc);
+        *step = (ConvStep){.pass = pass, .geometry = *g, .type = type, .inner_type = conv_step_type(type), .N = N};
+        step->has_pixels = pixels_strided(g);
+        step->epilogue = epilogue;
+        step->image_count = N * inner.H * inner.W * inner.C;
+        step->weight_count = (int64_t)inner.K * inner.R * inner.R * inner.C;
+        step->output_count = N * conv_out(inner.H, inner.R, inner.stride, inner.pad) *
+                             conv_out(inner.W, inner.R, inner.stride, inner.pad) * inner.K;
+        status = conv_desc(&inner, step->inner_type, pass, epilogue, N, engine, &shapes, &desc);
     }
     if (step && status == dnnl_success)
         status = fill_step(step, &shapes, desc, engine);
@@ -221,12 +237,11 @@ Status conv_step_make(Device *device, const ConvGeometry *geometry, DType type, 
     return error_set(
         err, status == dnnl_unimplemented ? STATUS_CONFIG : STATUS_SYSTEM,
         "convolution %dx%d, %d -> %d channels, %dx%d pixels, stride %d, pad %d, %s, %lld rows: oneDNN says "
-        "%s%s",
+        "%s",
         g->R, g->R, g->C, g->K, g->H, g->W, g->stride, g->pad, type == DTYPE_BF16 ? "bf16" : "f32", (long long)N,
         status == dnnl_unimplemented   ? "unimplemented"
         : status == dnnl_out_of_memory ? "out of memory"
-                                       : "invalid arguments",
-        status == dnnl_unimplemented && type == DTYPE_BF16 ? "; this CPU may lack AVX-512: use precision: f32" : "");
+                                       : "invalid arguments");
 }
 
 static void execute(Device *device, dnnl_primitive_t primitive, const dnnl_exec_arg_t *args, int count) {
@@ -249,30 +264,86 @@ static void reorder_weights(Device *device, const ConvStep *step, dnnl_memory_t 
     execute(device, step->reorder, args, 3);
 }
 
-void conv_step_run(Device *device, const ConvStep *step, const ConvCall *call) {
-    enum { PACKED, TEMP, PIXELS, PARTS };
-    void *parts[PARTS];
+/* Where a call's numbers lie for oneDNN: the caller's own, or copies in the device's scratch. */
+enum { PACKED, PIXELS, WIDE_IMAGE, WIDE_WEIGHTS, WIDE_OUTPUT, TEMP, PARTS };
+
+typedef struct Operands {
+    void *image, *weights, *output;
+} Operands;
+
+static void cut_scratch(Device *device, const ConvStep *step, int64_t rows, void **parts) {
+    const int64_t image = step->image_count / step->N * rows, output = step->output_count / step->N * rows;
     const size_t bytes[PARTS] = {
-        [PACKED] = step->packed_bytes, [TEMP] = step->temp_bytes, [PIXELS] = step->pixel_bytes};
+        [PACKED] = step->packed_bytes,
+        [TEMP] = step->temp_bytes,
+        [PIXELS] = step->has_pixels ? (size_t)image * dtype_size(step->type) : 0,
+        [WIDE_IMAGE] = is_widened(step) ? sizeof(float) * (size_t)image : 0,
+        [WIDE_WEIGHTS] =
+            is_widened(step) && step->pass != PASS_BACKWARD_WEIGHT ? sizeof(float) * (size_t)step->weight_count : 0,
+        [WIDE_OUTPUT] = is_widened(step) ? sizeof(float) * (size_t)output : 0,
+    };
     cpu_scratch_parts(device, PARTS, bytes, parts);
-    bind(step->conv_temp, parts[TEMP]);
-    if (step->reorder)
-        bind(step->reorder_temp, parts[TEMP]);
-    bind(step->image, step->pixel_bytes ? parts[PIXELS] : call->image);
-    bind(step->output, call->output);
-    bind(step->user_weights, call->weights);
-    bind(step->weights, step->reorder ? parts[PACKED] : call->weights);
-    if (call->bias)
-        bind(step->bias, call->bias);
-    if (step->pixel_bytes && step->pass != PASS_BACKWARD_DATA)
-        pixels_gather(device, &step->geometry, step->type, step->N, call->image, parts[PIXELS]);
-    if (step->reorder && step->pass != PASS_BACKWARD_WEIGHT)
-        reorder_weights(device, step, step->user_weights, step->weights);
+}
+
+/* Gathers pixels and widens what the pass reads. oneDNN's handles are not const: it only writes what the pass does. */
+static Operands take_in(Device *device, const ConvStep *step, const ConvCall *call, void **parts) {
+    Operands o = {.image = (void *)(uintptr_t)call->image,
+                  .weights = (void *)(uintptr_t)call->weights,
+                  .output = (void *)(uintptr_t)call->output};
+    if (step->has_pixels) {
+        o.image = parts[PIXELS];
+        if (step->pass != PASS_BACKWARD_DATA)
+            pixels_gather(device, &step->geometry, step->type, step->N, call->image, o.image);
+    }
+    if (!is_widened(step))
+        return o;
+    if (step->pass != PASS_BACKWARD_DATA)
+        cast_cpu(device, step->image_count, step->type, o.image, step->inner_type, parts[WIDE_IMAGE]);
+    if (step->pass != PASS_BACKWARD_WEIGHT) {
+        cast_cpu(device, step->weight_count, step->type, o.weights, step->inner_type, parts[WIDE_WEIGHTS]);
+        o.weights = parts[WIDE_WEIGHTS];
+    }
+    if (step->pass != PASS_FORWARD || step->epilogue & EPILOGUE_ADD)
+        cast_cpu(device, step->output_count, step->type, o.output, step->inner_type, parts[WIDE_OUTPUT]);
+    o.image = parts[WIDE_IMAGE];
+    o.output = parts[WIDE_OUTPUT];
+    return o;
+}
+
+/* Narrows what the pass wrote, and scatters pixels. Weight gradients are the caller's f32 already. */
+static void give_out(Device *device, const ConvStep *step, const ConvCall *call, void **parts) {
+    if (is_widened(step) && step->pass == PASS_FORWARD)
+        cast_cpu(device, step->output_count, step->inner_type, parts[WIDE_OUTPUT], step->type,
+                 (void *)(uintptr_t)call->output);
+    if (step->pass != PASS_BACKWARD_DATA)
+        return;
+    void *image = step->has_pixels ? parts[PIXELS] : (void *)(uintptr_t)call->image;
+    if (is_widened(step))
+        cast_cpu(device, step->image_count, step->inner_type, parts[WIDE_IMAGE], step->type, image);
+    if (step->has_pixels)
+        pixels_scatter(device, &step->geometry, step->type, step->N, image, (void *)(uintptr_t)call->image);
+}
+
+void conv_step_run(Device *device, const ConvStep *step, const ConvCall *call) {
     static const int arguments[3][3] = {
         [PASS_FORWARD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
         [PASS_BACKWARD_DATA] = {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
         [PASS_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST},
     };
+    void *parts[PARTS];
+    cut_scratch(device, step, call->most_rows, parts);
+    const Operands operands = take_in(device, step, call, parts);
+    bind(step->conv_temp, parts[TEMP]);
+    if (step->reorder)
+        bind(step->reorder_temp, parts[TEMP]);
+    bind(step->image, operands.image);
+    bind(step->output, operands.output);
+    bind(step->user_weights, operands.weights);
+    bind(step->weights, step->reorder ? parts[PACKED] : operands.weights);
+    if (call->bias)
+        bind(step->bias, call->bias);
+    if (step->reorder && step->pass != PASS_BACKWARD_WEIGHT)
+        reorder_weights(device, step, step->user_weights, step->weights);
     const int *argument = arguments[step->pass];
     const dnnl_exec_arg_t args[] = {{argument[0], step->image},
                                     {argument[1], step->weights},
@@ -282,6 +353,5 @@ void conv_step_run(Device *device, const ConvStep *step, const ConvCall *call) {
     execute(device, step->conv, args, call->bias ? 5 : 4);
     if (step->pass == PASS_BACKWARD_WEIGHT)
         reorder_weights(device, step, step->weights, step->user_weights);
-    if (step->pixel_bytes && step->pass == PASS_BACKWARD_DATA)
-        pixels_scatter(device, &step->geometry, step->type, step->N, parts[PIXELS], (void *)(uintptr_t)call->image);
+    give_out(device, step, call, parts);
 }

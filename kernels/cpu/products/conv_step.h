@@ -1,5 +1,8 @@
 /* One convolution of one row count as oneDNN compiles it: a pass, and the reorder between our weights and its own.
  *
+ * Where oneDNN has no convolutions of bf16 (onednn_convolves_bf16), those are computed in f32 on widened copies: products
+ * and sums are f32 in either case, so only the speed differs.
+ *
  * Images are plain NHWC. Weights arrive as KRRC ("ohwi") and are packed per call into whatever layout the chosen
  * implementation wants; weight gradients come out packed and are added to dw by a reorder with accumulation. */
 #ifndef EXCON_KERNELS_CPU_CONV_STEP_H
@@ -19,7 +22,12 @@ typedef struct ConvStep ConvStep;
 typedef struct ConvCall {
     const void *image, *weights, *output;
     const float *bias;
+    int64_t most_rows; /* of the calls that one operator is cut into: the scratch is cut alike for all of them */
 } ConvCall;
+
+/* The type that oneDNN computes a convolution of `type` in on this processor; another one than `type` takes copies of
+ * images and outputs. */
+DType conv_step_type(DType type);
 
 /* Compiles a pass of `geometry` for N rows (at least 1). Under a millisecond; some 50 kB. STATUS_CONFIG where oneDNN
  * has no such convolution on this processor. Freed by conv_step_free, which takes NULL. */

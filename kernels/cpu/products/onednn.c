@@ -129,6 +129,10 @@ const char *onednn_isa_name(void) {
     return "generic";
 }
 
+int onednn_convolves_bf16(void) {
+    return makes_code_for(dnnl_cpu_isa_avx512_core);
+}
+
 int onednn_has_amx(void) {
     return makes_code_for(dnnl_cpu_isa_avx512_core_amx);
 }

@@ -49,6 +49,9 @@ dnnl_status_t onednn_append_relu(dnnl_post_ops_t ops, float slope);
 /* The name of the widest instruction set that oneDNN makes code for here. */
 const char *onednn_isa_name(void);
 
+/* 1 when it makes code for convolutions of bf16 here. Elsewhere version 3 has none, and version 2 plain loops. */
+int onednn_convolves_bf16(void);
+
 /* 1 when it makes code for AMX; for AVX-512's bf16 products, which every set with AMX contains. */
 int onednn_has_amx(void);
 int onednn_has_avx512_bf16(void);
