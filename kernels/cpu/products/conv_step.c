@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-#include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/device/internal.h"
 #include "kernels/cpu/products/pixels.h"
+#include "kernels/ops.h"
 
 /* Handles of memories are set per call. */
 struct ConvStep {
@@ -298,13 +298,15 @@ static Operands take_in(Device *device, const ConvStep *step, const ConvCall *ca
     if (!is_widened(step))
         return o;
     if (step->pass != PASS_BACKWARD_DATA)
-        cast_cpu(device, step->image_count, step->type, o.image, step->inner_type, parts[WIDE_IMAGE]);
+        device->ops->convert->cast(device, step->image_count, step->type, o.image, step->inner_type, parts[WIDE_IMAGE]);
     if (step->pass != PASS_BACKWARD_WEIGHT) {
-        cast_cpu(device, step->weight_count, step->type, o.weights, step->inner_type, parts[WIDE_WEIGHTS]);
+        device->ops->convert->cast(device, step->weight_count, step->type, o.weights, step->inner_type,
+                                   parts[WIDE_WEIGHTS]);
         o.weights = parts[WIDE_WEIGHTS];
     }
     if (step->pass != PASS_FORWARD || step->epilogue & EPILOGUE_ADD)
-        cast_cpu(device, step->output_count, step->type, o.output, step->inner_type, parts[WIDE_OUTPUT]);
+        device->ops->convert->cast(device, step->output_count, step->type, o.output, step->inner_type,
+                                   parts[WIDE_OUTPUT]);
     o.image = parts[WIDE_IMAGE];
     o.output = parts[WIDE_OUTPUT];
     return o;
@@ -313,13 +315,13 @@ static Operands take_in(Device *device, const ConvStep *step, const ConvCall *ca
 /* Narrows what the pass wrote, and scatters pixels. Weight gradients are the caller's f32 already. */
 static void give_out(Device *device, const ConvStep *step, const ConvCall *call, void **parts) {
     if (is_widened(step) && step->pass == PASS_FORWARD)
-        cast_cpu(device, step->output_count, step->inner_type, parts[WIDE_OUTPUT], step->type,
-                 (void *)(uintptr_t)call->output);
+        device->ops->convert->cast(device, step->output_count, step->inner_type, parts[WIDE_OUTPUT], step->type,
+                                   (void *)(uintptr_t)call->output);
     if (step->pass != PASS_BACKWARD_DATA)
         return;
     void *image = step->has_pixels ? parts[PIXELS] : (void *)(uintptr_t)call->image;
     if (is_widened(step))
-        cast_cpu(device, step->image_count, step->inner_type, parts[WIDE_IMAGE], step->type, image);
+        device->ops->convert->cast(device, step->image_count, step->inner_type, parts[WIDE_IMAGE], step->type, image);
     if (step->has_pixels)
         pixels_scatter(device, &step->geometry, step->type, step->N, image, (void *)(uintptr_t)call->image);
 }
