@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/device/internal.h"
 #include "tests/support/compare.h"
-#include "trainer/model/resnet.h"
+#include "trainer/model/encoders/encoders.h"
 
 /* Scratch is NaN as f32 and bf16 before a pass, so what is read without having been written shows as well. */
 enum { UNTOUCHED = 0xFF, GUARD = 4096 };
@@ -34,32 +34,31 @@ static int distinct(ConvGeometry *all, int first, int n) {
     return kept;
 }
 
-/* Appends those of one network to the n of *all; returns the new length. */
-static int append_network(ConvGeometry **all, int n, const char *encoder, int width, int side) {
+/* Appends those of one network, none if it cannot have that width, to the n of *all; returns the new length. */
+static int append_network(ConvGeometry **all, int n, const Encoder *encoder, int width, int side) {
     Model model = {.shape = {.width = width, .classes = 2, .projection = 2, .size = side}};
     Error err;
-    snprintf(model.shape.encoder, sizeof model.shape.encoder, "%s", encoder);
-    if (resnet_build(&model, &err) != STATUS_OK)
+    const Status status = encoder_build_as(&model, encoder, &err);
+    if (status != STATUS_OK && status != STATUS_CONFIG)
         abort();
     *all = realloc(*all, (size_t)(n + model.layer_count) * sizeof **all);
     if (!*all)
         abort();
     for (int l = 0; l < model.layer_count; l++)
-        if (model.layers[l].kind == LAYER_CONV)
-            (*all)[n++] = model.layers[l].conv.geometry;
-    free(model.layers), free(model.tensors), free(model.params), free(model.buffers);
+        if (layer_conv_geometry(&model.layers[l]))
+            (*all)[n++] = *layer_conv_geometry(&model.layers[l]);
+    model_free_lists(&model);
     return n;
 }
 
 ConvGeometry *sweep_geometries(int first_width, int last_width, const int *sides, int count, int *length) {
-    static const char *const encoders[] = {"resnet10", "resnet18", "resnet34", "resnet50", "resnet101"};
     ConvGeometry *all = NULL;
     int n = 0;
     for (int width = first_width; width <= last_width; width++) {
         const int first = n;
-        for (size_t e = 0; e < sizeof encoders / sizeof *encoders; e++)
+        for (const Encoder *encoder = encoders; encoder->name; encoder++)
             for (int s = 0; s < count; s++)
-                n = append_network(&all, n, encoders[e], width, sides[s]);
+                n = append_network(&all, n, encoder, width, sides[s]);
         n = distinct(all, first, n);
     }
     *length = distinct(all, 0, n);

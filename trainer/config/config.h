@@ -53,8 +53,8 @@ typedef struct Config {
         int64_t shuffle_window; /* blocks per shuffle window, 64 */
     } data;
     struct {
-        char encoder[16];   /* resnet10|18|34|50|101 */
-        int64_t width;      /* channels of the stem: 64 */
+        char encoder[16];   /* one of choices_encoder */
+        int64_t width;      /* 64: the published widths */
         int64_t projection; /* D: 128 */
     } model;
     struct {

@@ -1,4 +1,5 @@
 /* THE table of configuration keys: what is not here cannot be configured. Sections in the order a reader wants them. */
+#include "trainer/config/choices.h"
 #include "trainer/config/keys.h"
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -49,11 +50,10 @@ const Key config_keys[] = {
     INTEGER("data.shuffle_window", data.shuffle_window, HASHED | ORDER, 1, 1048576, "64",
             "blocks (shard chunks) among which samples are shuffled"),
 
-    {"model.encoder", KEY_CHOICE, HASHED | IDENTITY, AT(model.encoder),
-     LIST("resnet10", "resnet18", "resnet34", "resnet50", "resnet101"), 0, 0, "resnet50", NULL,
-     "ResNet with a 3x3 stride-1 stem and no max-pool"},
+    {"model.encoder", KEY_CHOICE, HASHED | IDENTITY, AT(model.encoder), choices_encoder, 0, 0, "resnet50", NULL,
+     "network for small images: 3x3 stride-1 stem, no max-pool"},
     INTEGER("model.width", model.width, HASHED | IDENTITY, 4, 1024, "64",
-            "channels of the stem; stages have 1, 2, 4, 8 times that"),
+            "64: the published widths; others scale every layer"),
     INTEGER("model.projection", model.projection, HASHED | IDENTITY, 2, 4096, "128",
             "D: outputs of the projection head"),
 
@@ -77,7 +77,7 @@ const Key config_keys[] = {
     ENUM("explain.method", explain.method, HASHED, explain_methods, "gradcam", NULL,
          "where the saliency map comes from"),
     ENUM("explain.layer", explain.layer, HASHED, LIST("auto", "layer1", "layer2", "layer3", "layer4"), "auto", NULL,
-         "stage whose last convolution is explained; auto: layer4 for images of 64 and more, else layer2"),
+         "stage whose last convolution is explained; auto: the last one for images of 64 and more, else layer2"),
     BOOL("explain.relu", explain.relu, HASHED, "false", NULL,
          "keep only positive evidence in the map (evaluation: signed)"),
     ENUM("explain.bn", explain.bn, HASHED, LIST("batch", "running"), "batch", "running",

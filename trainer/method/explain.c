@@ -46,22 +46,20 @@ Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model,
                      .kind = explainer_kind(options->method),
                      .model = model,
                      .heads = heads,
-                     .max_rows = max_rows,
-                     .layer = -1};
+                     .max_rows = max_rows};
     e->h = e->w = model->shape.size;
     e->channels = 3;
     if (e->kind->at_layer) {
-        e->layer = model_explain_layer(model, options->stage);
-        TensorShape t = model->tensors[model->layers[e->layer].out];
+        RETURN_IF(model_explain_tensor(model, options->stage, &e->tensor, err));
+        TensorShape t = model->tensors[e->tensor];
         e->h = t.H;
         e->w = t.W;
         e->channels = t.C;
     }
     const int fold = options->bn == EXPLAIN_BN_RUNNING;
     e->updates = !fold && options->update_running_stats;
-    RETURN_IF(
-        plan_init(&e->explain, model, PLAN_EXPLAIN, e->layer, fold && e->layer >= 0 ? e->layer : 0, max_rows, err));
-    RETURN_IF(plan_init(&e->infer, model, PLAN_INFER, -1, fold ? model->layer_count : 0, max_rows, err));
+    RETURN_IF(plan_init_explain(&e->explain, model, e->tensor, fold, max_rows, err));
+    RETURN_IF(plan_init_infer(&e->infer, model, fold, max_rows, err));
     Buffer list[EXPLAINER_BUFFERS];
     list_buffers(e, list);
     return buffers_alloc(model->device, list, EXPLAINER_BUFFERS, err);

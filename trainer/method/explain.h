@@ -26,8 +26,8 @@ typedef struct Explainer {
     const ExplainerKind *kind;
     Model *model;       /* borrowed */
     Heads *heads;       /* borrowed; rows [0, rows) of its buffers are overwritten */
-    int layer;          /* the explained convolution; -1: the map is of the image itself */
-    int h, w, channels; /* of its output, or of the image */
+    int tensor;         /* that is explained: of model_explain_tensor, or 0, the image itself */
+    int h, w, channels; /* its shape */
     int updates;        /* the passes move the running statistics */
     Plan explain, infer;
     char *arena; /* borrowed: at least explainer_arena_bytes() */

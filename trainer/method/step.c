@@ -100,7 +100,7 @@ static Status init_parts(Step *s, int64_t batch, const float mean[3], const floa
     s->max_rows = ce ? s->max_samples : 2 * (s->max_samples + s->max_background);
     RETURN_IF(heads_init(&s->heads, s->model, s->max_rows, err));
     s->row_step = choose_row_step(s);
-    RETURN_IF(plan_init(&s->train, s->model, PLAN_TRAIN, -1, 0, s->max_rows, err));
+    RETURN_IF(plan_init_train(&s->train, s->model, s->max_rows, err));
     ExplainOptions options = explain_options(config, mean, std);
     if (!config_masks(config)) /* the classifier's pass still needs the folded inference plan */
         options = (ExplainOptions){.method = EXPLAIN_GRADCAM, .bn = EXPLAIN_BN_RUNNING};
@@ -373,7 +373,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
     } else {
         contrastive_half(s, rows, groups, anchors);
     }
-    walk_backward(&walk, s->heads.dfeatures, 1, 0, s->buckets);
+    walk_backward(&walk, s->heads.dfeatures, s->buckets);
     ends(s, PHASE_BACKWARD);
     buckets_finish(s->buckets);
     count_nonfinite(s, 0, m->total);

@@ -1,5 +1,22 @@
 #include "trainer/model/heads.h"
 
+#include "trainer/model/build.h"
+
+static int add_dense(Model *model, const char *weight, const char *bias, int64_t in, int64_t out) {
+    const int first = model_add_span(model, weight, SPAN_MATRIX, START_DENSE, 2, (int64_t[]){out, in});
+    model_add_span(model, bias, SPAN_VECTOR, START_DENSE, 1, (int64_t[]){out});
+    return first;
+}
+
+void heads_describe(Model *model) {
+    const int64_t F = model->features;
+    model->head_first = model->total;
+    model->head_span = add_dense(model, "head.0.weight", "head.0.bias", F, F);
+    add_dense(model, "head.2.weight", "head.2.bias", F, model->shape.projection);
+    model->classifier_first = model->total;
+    model->classifier_span = add_dense(model, "classifier.fc.weight", "classifier.fc.bias", F, model->shape.classes);
+}
+
 Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
     const int64_t F = model->features, D = model->shape.projection, C = model->shape.classes;
     *heads = (Heads){.model = model, .max_rows = max_rows};

@@ -24,6 +24,9 @@ typedef struct Heads {
     float *losses;     /* [rows] */
 } Heads;
 
+/* Adds the parameters of both to a model whose encoder is built: those of the head, then the classifier's. */
+void heads_describe(Model *model);
+
 Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err);
 void heads_free(Heads *heads);
 

@@ -6,15 +6,15 @@
 #include <string.h>
 
 #include "kernels/base/philox.h"
-#include "trainer/model/resnet.h"
+#include "kernels/buffers.h"
+#include "trainer/model/build.h"
+#include "trainer/model/encoders/encoders.h"
+#include "trainer/model/heads.h"
 
-static Status create_plans(Model *model, Error *err) {
-    for (int i = 0; i < model->layer_count; i++) {
-        Layer *layer = &model->layers[i];
-        if (layer->kind == LAYER_CONV)
-            RETURN_IF(model->device->ops->conv->create(model->device, &layer->conv.geometry, model->dtype,
-                                                       &layer->conv.plan, err));
-    }
+static Status create_layers(Model *model, Error *err) {
+    for (int i = 0; i < model->layer_count; i++)
+        if (model->layers[i].kind->create)
+            RETURN_IF(model->layers[i].kind->create(model, &model->layers[i], err));
     return STATUS_OK;
 }
 
@@ -24,25 +24,22 @@ static float normal(PhiloxReader *reader) {
     return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * v));
 }
 
-/* Published initialisation: convolutions Kaiming normal, fan-out; norms 1 and 0; dense layers PyTorch's default,
- * uniform in
- * +-1/sqrt(fan_in) for weights and biases alike. `values` in PyTorch layout. */
+/* Start values of parameter span `index`, in PyTorch layout. Convolutions: Kaiming normal, fan-out. Dense layers:
+ * uniform in +-1/sqrt(fan_in) for weights and biases alike; all of them read features. */
 static void draw_span(const Model *model, int index, uint64_t seed, float *values) {
     const Span *span = &model->params[index];
     PhiloxReader reader = philox_reader(seed, PHILOX_INIT, (uint64_t)index, 0);
-    if (span->kind == SPAN_CONV) {
+    if (span->start == START_CONV) {
         double std = sqrt(2.0 / (double)(span->shape[0] * span->shape[2] * span->shape[3]));
         for (int64_t i = 0; i < span->count; i++)
             values[i] = (float)(std * normal(&reader));
-    } else if (index >= model->head_span) {
-        int64_t fan_in = span->kind == SPAN_MATRIX ? span->shape[1] : model->features;
-        float bound = (float)(1.0 / sqrt((double)fan_in));
+    } else if (span->start == START_DENSE) {
+        float bound = (float)(1.0 / sqrt((double)model->features));
         for (int64_t i = 0; i < span->count; i++)
             values[i] = bound * (2.0f * philox_next_uniform(&reader) - 1.0f);
     } else {
-        float value = strstr(span->name, ".bias") ? 0.0f : 1.0f;
         for (int64_t i = 0; i < span->count; i++)
-            values[i] = value;
+            values[i] = span->start == START_ONES;
     }
 }
 
@@ -59,14 +56,32 @@ static Status initialise(Model *model, uint64_t seed, Error *err) {
     }
     for (int i = 0; i < model->buffer_count_named; i++) {
         const Span *span = &model->buffers[i];
-        float value = strstr(span->name, "running_var") ? 1.0f : 0.0f;
         for (int64_t c = 0; c < span->count; c++)
-            host[c] = value;
+            host[c] = span->start == START_ONES;
         model_write_span(model, model->running, span, host);
     }
     free(host);
     model_sync_low(model);
     return STATUS_OK;
+}
+
+enum { MODEL_BUFFERS = 7 };
+
+static void list_arenas(Model *model, Buffer list[MODEL_BUFFERS]) {
+    int most_channels = 0;
+    for (int i = 0; i < model->tensor_count; i++)
+        most_channels = model->tensors[i].C > most_channels ? model->tensors[i].C : most_channels;
+    const size_t total = (size_t)model->total, each = dtype_size(model->dtype);
+    const Buffer all[MODEL_BUFFERS] = {
+        {(void **)&model->master, sizeof(float) * total},
+        {(void **)&model->gradient, sizeof(float) * total},
+        {(void **)&model->running, sizeof(float) * (size_t)model->running_total},
+        {(void **)&model->stats, sizeof(float) * (size_t)model->stats_total},
+        {(void **)&model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * most_channels)},
+        {&model->folded, (size_t)model->folded_total * each},
+        {&model->low, model->dtype == DTYPE_F32 ? 0 : total * each},
+    };
+    memcpy(list, all, sizeof all);
 }
 
 Status model_init(Model *model, Device *device, Comm *comm, const ModelShape *shape, DType dtype, uint64_t seed,
@@ -80,66 +95,34 @@ Status model_init(Model *model, Device *device, Comm *comm, const ModelShape *sh
                          "a model needs images of 8 pixels or more, width, classes and projection of 1 or more (got "
                          "%d, %d, %d, %d)",
                          shape->size, shape->width, shape->classes, shape->projection);
-    Status status = resnet_build(model, err);
-    if (status == STATUS_OK)
-        status = create_plans(model, err);
-    int max_channels = 0;
-    for (int i = 0; i < model->tensor_count; i++)
-        max_channels = model->tensors[i].C > max_channels ? model->tensors[i].C : max_channels;
-    const size_t low_bytes = (size_t)model->total * dtype_size(dtype);
-    struct {
-        void **at;
-        size_t bytes;
-    } arenas[] = {
-        {(void **)&model->master, sizeof(float) * (size_t)model->total},
-        {(void **)&model->gradient, sizeof(float) * (size_t)model->total},
-        {(void **)&model->running, sizeof(float) * (size_t)model->running_total},
-        {(void **)&model->stats, sizeof(float) * (size_t)model->stats_total},
-        {(void **)&model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * max_channels)},
-        {(void **)&model->folded, (size_t)model->folded_total * dtype_size(dtype)},
-        {&model->low, dtype == DTYPE_F32 ? 0 : low_bytes},
-    };
-    for (size_t i = 0; status == STATUS_OK && i < sizeof arenas / sizeof *arenas; i++)
-        if (arenas[i].bytes)
-            status = device->ops->memory->alloc(device, arenas[i].bytes, arenas[i].at, err);
-    if (status == STATUS_OK && dtype == DTYPE_F32)
+    Buffer arenas[MODEL_BUFFERS];
+    Status status;
+    GOTO_IF(encoder_build(model, err), fail);
+    heads_describe(model);
+    list_arenas(model, arenas);
+    GOTO_IF(buffers_alloc(device, arenas, MODEL_BUFFERS, err), fail);
+    if (dtype == DTYPE_F32)
         model->low = model->master;
-    if (status == STATUS_OK)
-        status = initialise(model, seed, err);
-    if (status != STATUS_OK)
-        model_free(model);
+    GOTO_IF(create_layers(model, err), fail);
+    GOTO_IF(initialise(model, seed, err), fail);
+    return STATUS_OK;
+fail:
+    model_free(model);
     return status;
 }
 
 void model_free(Model *model) {
-    Device *device = model->device;
-    if (!device)
-        return;
-    const Ops *ops = device->ops;
-    if (model->low && (float *)model->low != model->master)
-        ops->memory->release(device, model->low, (size_t)model->total * dtype_size(model->dtype));
-    int max_channels = 0;
-    for (int i = 0; i < model->tensor_count; i++)
-        max_channels = model->tensors[i].C > max_channels ? model->tensors[i].C : max_channels;
-    if (model->master)
-        ops->memory->release(device, model->master, sizeof(float) * (size_t)model->total);
-    if (model->gradient)
-        ops->memory->release(device, model->gradient, sizeof(float) * (size_t)model->total);
-    if (model->running)
-        ops->memory->release(device, model->running, sizeof(float) * (size_t)model->running_total);
-    if (model->stats)
-        ops->memory->release(device, model->stats, sizeof(float) * (size_t)model->stats_total);
-    if (model->sums)
-        ops->memory->release(device, model->sums, sizeof(double) * (size_t)(model->sums_total + 2 * max_channels));
-    if (model->folded)
-        ops->memory->release(device, model->folded, (size_t)model->folded_total * dtype_size(model->dtype));
     for (int i = 0; i < model->layer_count; i++)
-        if (model->layers[i].kind == LAYER_CONV && model->layers[i].conv.plan)
-            ops->conv->destroy(device, model->layers[i].conv.plan);
-    free(model->layers);
-    free(model->tensors);
-    free(model->params);
-    free(model->buffers);
+        if (model->layers[i].kind->destroy)
+            model->layers[i].kind->destroy(model, &model->layers[i]);
+    if (model->low == model->master)
+        model->low = NULL;
+    if (model->device) {
+        Buffer arenas[MODEL_BUFFERS];
+        list_arenas(model, arenas);
+        buffers_free(model->device, arenas, MODEL_BUFFERS);
+    }
+    model_free_lists(model);
     *model = (Model){0};
 }
 
@@ -200,12 +183,12 @@ void model_write_span(Model *model, float *arena, const Span *span, const float 
     free(copy);
 }
 
-int model_explain_layer(const Model *model, int stage) {
+Status model_explain_tensor(const Model *model, int stage, int *tensor, Error *err) {
     if (stage == 0)
-        stage = model->shape.size >= 64 ? 4 : 2;
-    for (int i = 0; i < model->layer_count; i++)
-        if (model->layers[i].kind == LAYER_CONV && model->layers[i].conv.explainable &&
-            model->layers[i].conv.stage == stage)
-            return i;
-    return -1;
+        stage = model->shape.size >= 64 ? model->stage_count : 2;
+    if (stage > model->stage_count)
+        return error_set(err, STATUS_CONFIG, "explain.layer: layer%d, but model.encoder %s has layer1 to layer%d only",
+                         stage, model->shape.encoder, model->stage_count);
+    *tensor = model->stage[stage - 1];
+    return STATUS_OK;
 }

@@ -1,7 +1,8 @@
 #include "trainer/model/plan.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+#include "trainer/model/build.h"
 
 typedef struct Life {
     int id;
@@ -9,82 +10,55 @@ typedef struct Life {
     size_t bytes, offset;
 } Life;
 
-typedef struct Tracer {
-    Life *lives; /* by id */
-    int *alias;  /* id -> id whose memory it shares */
-} Tracer;
-
-static void touch(Tracer *tracer, int id, int step) {
-    if (id < 0)
-        return;
-    Life *life = &tracer->lives[tracer->alias[id]];
-    if (step < life->first)
-        life->first = step;
-    if (step > life->last)
-        life->last = step;
+static void touch(Trace *trace, int id) {
+    Life *life = &trace->lives[trace->shares[id]];
+    if (trace->step < life->first)
+        life->first = trace->step;
+    if (trace->step > life->last)
+        life->last = trace->step;
 }
 
-static TensorShape buffer_shape(const Model *model, int buffer) {
-    if (buffer == model->output_dx)
-        return model->tensors[model->output];
-    for (int i = 0; i < model->layer_count; i++)
-        if (model->layers[i].dx == buffer)
-            return model->tensors[model->layers[i].in];
-    return (TensorShape){0, 0, 0};
+void plan_touch(Trace *trace, int tensor) {
+    if (tensor >= 0)
+        touch(trace, tensor);
+}
+
+void plan_touch_gradient(Trace *trace, int buffer) {
+    if (buffer >= 0)
+        touch(trace, trace->model->tensor_count + buffer);
+}
+
+void plan_share(Trace *trace, int tensor, int other) {
+    trace->shares[tensor] = trace->shares[other];
 }
 
 size_t plan_row_bytes(const Model *model, int id) {
-    TensorShape t = id < model->tensor_count ? model->tensors[id] : buffer_shape(model, id - model->tensor_count);
+    const TensorShape t = id < model->tensor_count ? model->tensors[id] : model->gradients[id - model->tensor_count];
     return (size_t)t.H * (size_t)t.W * (size_t)t.C * dtype_size(model->dtype);
 }
 
-static int gradient_id(const Model *model, int buffer) {
-    return buffer < 0 ? -1 : model->tensor_count + buffer;
+static void trace_forward(Trace *trace) {
+    const Model *model = trace->model;
+    plan_touch(trace, 0);
+    for (int i = 0; i < model->layer_count; i++, trace->step++)
+        model->layers[i].kind->touch_forward(trace, &model->layers[i]);
+    plan_touch(trace, model->output);
+    trace->step++;
 }
 
-static int trace_forward(Tracer *tracer, const Model *model, int fold_before) {
-    int step = 0;
-    touch(tracer, 0, step);
-    for (int i = 0; i < model->layer_count; i++, step++) {
-        const Layer *layer = &model->layers[i];
-        if (layer->kind == LAYER_CONV && i < fold_before) {
-            touch(tracer, layer->in, step);
-            touch(tracer, model->layers[layer->conv.norm].out, step);
-            touch(tracer, model->layers[layer->conv.norm].norm.residual, step);
-        } else if (layer->kind == LAYER_CONV) {
-            touch(tracer, layer->in, step);
-            touch(tracer, layer->out, step);
-        } else if (layer->norm.conv >= fold_before) {
-            touch(tracer, layer->in, step);
-            touch(tracer, layer->out, step);
-            touch(tracer, layer->norm.residual, step);
-        }
+static void trace_backward(Trace *trace) {
+    const Model *model = trace->model;
+    int last = 0;
+    if (trace->plan->kind == PLAN_EXPLAIN)
+        model_readers(model, trace->plan->tensor, &last);
+    plan_touch(trace, model->output); /* the pool's backward */
+    plan_touch_gradient(trace, model->output_dx);
+    for (int i = model->layer_count - 1; i >= last; i--) {
+        trace->step++;
+        model->layers[i].kind->touch_backward(trace, &model->layers[i]);
     }
-    touch(tracer, model->output, step);
-    return step + 1;
-}
-
-static void trace_backward(Tracer *tracer, const Model *model, int step, PlanKind kind, int keep_from) {
-    touch(tracer, model->output, step); /* the pool's backward */
-    touch(tracer, gradient_id(model, model->output_dx), step++);
-    int stop = keep_from >= 0 ? model->layers[keep_from].conv.norm : -1;
-    for (int i = model->layer_count - 1; i >= 0; i--, step++) {
-        const Layer *layer = &model->layers[i];
-        touch(tracer, gradient_id(model, layer->dy), step);
-        if (layer->kind == LAYER_NORM) {
-            touch(tracer, gradient_id(model, layer->norm.dy2), step);
-            touch(tracer, layer->in, step);
-            touch(tracer, layer->out, step);
-            touch(tracer, gradient_id(model, layer->dx), step);
-            if (i == stop)
-                return;
-        } else {
-            if (kind == PLAN_TRAIN)
-                touch(tracer, layer->in, step);
-            if (layer->conv.needs_dx || kind == PLAN_EXPLAIN)
-                touch(tracer, gradient_id(model, layer->dx), step);
-        }
-    }
+    if (trace->plan->kind == PLAN_EXPLAIN && trace->plan->tensor > 0)
+        plan_touch(trace, trace->plan->tensor); /* values are explained along with their gradient */
 }
 
 static int larger_first(const void *a, const void *b) {
@@ -116,52 +90,63 @@ static size_t place(Life *life, Life **placed, int count) {
     return offset + life->bytes;
 }
 
-Status plan_init(Plan *plan, const Model *model, PlanKind kind, int keep_from, int fold_before, int64_t max_rows,
-                 Error *err) {
-    const int ids = model->tensor_count + model->buffer_count;
-    *plan = (Plan){.kind = kind, .keep_from = keep_from, .fold_before = fold_before, .max_rows = max_rows};
-    Tracer tracer = {.lives = calloc((size_t)ids, sizeof(Life)), .alias = calloc((size_t)ids, sizeof(int))};
+static Status lay_out(Plan *plan, const Model *model, Error *err) {
+    const int ids = model->tensor_count + model->gradient_count;
+    Trace trace = {.model = model,
+                   .plan = plan,
+                   .lives = calloc((size_t)ids, sizeof(Life)),
+                   .shares = calloc((size_t)ids, sizeof(int))};
     Life **sorted = calloc((size_t)ids, sizeof *sorted), **placed = calloc((size_t)ids, sizeof *placed);
     plan->offset = calloc((size_t)ids, sizeof *plan->offset);
     Status status = STATUS_OK;
-    if (!tracer.lives || !tracer.alias || !sorted || !placed || !plan->offset) {
+    if (!trace.lives || !trace.shares || !sorted || !placed || !plan->offset) {
         status = error_set(err, STATUS_SYSTEM, "out of memory while planning activations");
         goto done;
     }
     for (int id = 0; id < ids; id++) {
-        size_t bytes = plan_row_bytes(model, id) * (size_t)max_rows;
-        tracer.lives[id] = (Life){.id = id, .first = INT32_MAX, .last = -1, .bytes = (bytes + 63) / 64 * 64};
-        tracer.alias[id] = id;
+        size_t bytes = plan_row_bytes(model, id) * (size_t)plan->max_rows;
+        trace.lives[id] = (Life){.id = id, .first = INT32_MAX, .last = -1, .bytes = (bytes + 63) / 64 * 64};
+        trace.shares[id] = id;
     }
-    for (int i = 0; i < model->layer_count; i++) { /* a folded add writes over its residual */
-        const Layer *layer = &model->layers[i];
-        if (layer->kind == LAYER_NORM && layer->norm.conv < fold_before && layer->norm.residual >= 0)
-            tracer.alias[layer->out] = tracer.alias[layer->norm.residual];
-    }
-    int step = trace_forward(&tracer, model, fold_before);
-    if (kind != PLAN_INFER)
-        trace_backward(&tracer, model, step, kind, keep_from);
+    trace_forward(&trace);
+    if (plan->kind != PLAN_INFER)
+        trace_backward(&trace);
     int used = 0;
     for (int id = 0; id < ids; id++)
-        if (tracer.alias[id] == id && tracer.lives[id].last >= 0)
-            sorted[used++] = &tracer.lives[id];
+        if (trace.shares[id] == id && trace.lives[id].last >= 0)
+            sorted[used++] = &trace.lives[id];
     qsort(sorted, (size_t)used, sizeof *sorted, larger_first);
     for (int i = 0; i < used; i++) {
         size_t end = place(sorted[i], placed, i);
         plan->bytes = end > plan->bytes ? end : plan->bytes;
     }
     for (int id = 0; id < ids; id++) {
-        const Life *life = &tracer.lives[tracer.alias[id]];
+        const Life *life = &trace.lives[trace.shares[id]];
         plan->offset[id] = life->last >= 0 ? life->offset : SIZE_MAX;
     }
 done:
-    free(tracer.lives);
-    free(tracer.alias);
+    free(trace.lives);
+    free(trace.shares);
     free(sorted);
     free(placed);
     if (status != STATUS_OK)
         plan_free(plan);
     return status;
+}
+
+Status plan_init_train(Plan *plan, const Model *model, int64_t max_rows, Error *err) {
+    *plan = (Plan){.kind = PLAN_TRAIN, .max_rows = max_rows};
+    return lay_out(plan, model, err);
+}
+
+Status plan_init_explain(Plan *plan, const Model *model, int tensor, bool fold, int64_t max_rows, Error *err) {
+    *plan = (Plan){.kind = PLAN_EXPLAIN, .tensor = tensor, .fold_before = fold ? tensor : 0, .max_rows = max_rows};
+    return lay_out(plan, model, err);
+}
+
+Status plan_init_infer(Plan *plan, const Model *model, bool fold, int64_t max_rows, Error *err) {
+    *plan = (Plan){.kind = PLAN_INFER, .fold_before = fold ? model->tensor_count : 0, .max_rows = max_rows};
+    return lay_out(plan, model, err);
 }
 
 void plan_free(Plan *plan) {

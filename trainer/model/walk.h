@@ -17,24 +17,27 @@ typedef struct Walk {
     int update_running; /* NORM_BATCH only */
 } Walk;
 
-/* Address of a tensor (id < tensor_count) or gradient buffer (tensor_count + buffer). */
+/* Address of a tensor, or (tensor_count + buffer) of a gradient buffer; NULL for -1. */
 void *walk_at(const Walk *walk, int id);
+/* Address of a gradient buffer by its number; NULL for -1. */
+void *walk_gradient_at(const Walk *walk, int buffer);
+/* Rows that convolutions are told. */
+int64_t walk_conv_rows(const Walk *walk);
 
-/* Scale and shift of every norm from the running statistics and, with `fold`, the folded weights of all convolutions:
- * once before NORM_RUNNING walks whenever parameters or statistics changed. */
+/* Scale and shift of every norm from the running statistics and, with `fold`, the folded weights of convolutions: once
+ * before NORM_RUNNING walks whenever parameters or statistics changed. */
 void walk_prepare_running(Model *model, int fold);
 
 /* Input (tensor 0) must be in place; leaves features [rows, F] f32. */
 void walk_forward(const Walk *walk, float *features);
 
-/* From dfeatures [rows, F] f32: accumulates gradients of every encoder parameter. `buckets` may be NULL. When
- * `input_gradient`, also leaves d input in the stem's dx buffer, returned; else NULL. */
-void *walk_backward(const Walk *walk, const float *dfeatures, int weight_gradients, int input_gradient,
-                    Buckets *buckets);
+/* After the forward of a PLAN_TRAIN walk, from dfeatures [rows, F] f32: accumulates gradients of every encoder
+ * parameter. `buckets` may be NULL. */
+void walk_backward(const Walk *walk, const float *dfeatures, Buckets *buckets);
 
-/* From dfeatures down to the raw output of convolution layer `conv`; returns the gradient buffer [rows,h,w,C] of dtype.
- */
-const void *walk_backward_to(const Walk *walk, const float *dfeatures, int conv);
+/* After the forward of a PLAN_EXPLAIN walk, from dfeatures [rows, F] f32 down to the plan's tensor: its gradient
+ * [rows, H, W, C] of dtype, and walk_at of the tensor still holds its values (but not those of the input). */
+const void *walk_backward_to_tensor(const Walk *walk, const float *dfeatures);
 
 /* Applies the running-statistics update of the last NORM_BATCH forward once more (its batch statistics are still in the
  * sums arena) for `rows` rows per norm (global or own, as the scope says): the published code's repeated pass over the

@@ -20,7 +20,7 @@ static Status run_encode(ProbeSession *p, const void *images, int train, Error *
     void *arena = NULL;
     Status status;
     GOTO_IF(heads_init(&heads, m, p->rows + 1, err), done);
-    GOTO_IF(plan_init(&plan, m, PLAN_INFER, -1, train ? 0 : m->layer_count, p->rows + 1, err), done);
+    GOTO_IF(plan_init_infer(&plan, m, !train, p->rows + 1, err), done);
     GOTO_IF(d->ops->memory->alloc(d, plan.bytes, &arena, err), done);
     Walk walk = {.model = m,
                  .plan = &plan,

@@ -58,7 +58,7 @@ static Result walk(Device *d, Model *m, const Plan *plan, char *arena, int64_t c
     d->ops->memory->copy(d, walk_at(&w, 0), x.data, input);
     d->ops->memory->zero(d, m->gradient, sizeof(float) * (size_t)m->total);
     walk_forward(&w, features.data);
-    walk_backward(&w, dfeatures.data, 1, 0, NULL);
+    walk_backward(&w, dfeatures.data, NULL);
     const Result r = {values_of(d, features.data, features.n), values_of(d, m->gradient, m->head_first)};
     assert_true(tensor_guards_hold(&features));
     tensor_free(&x), tensor_free(&features), tensor_free(&dfeatures);
@@ -74,7 +74,7 @@ static void check(Device *d, DType type, ToleranceKind tolerance) {
     void *arena;
     assert_int_equal(model_init(&m, d, &comm, &shape, type, 3, &err), STATUS_OK);
     m.bn_global = 0;
-    assert_int_equal(plan_init(&plan, &m, PLAN_TRAIN, -1, 0, MORE_ROWS, &err), STATUS_OK);
+    assert_int_equal(plan_init_train(&plan, &m, MORE_ROWS, &err), STATUS_OK);
     assert_int_equal(d->ops->memory->alloc(d, plan.bytes, &arena, &err), STATUS_OK);
     const Result want = walk(d, &m, &plan, arena, 0), got = walk(d, &m, &plan, arena, MORE_ROWS);
     assert_true(isfinite(want.gradient[0]));

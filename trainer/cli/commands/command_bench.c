@@ -20,8 +20,8 @@ Status command_bench(int argc, char **argv, Error *err) {
                       .steps = 5};
     OptionList positional = {0}, sets = {0};
     const Option options[] = {
-        {"model", "NAME", OPTION_TEXT, &o.model, "step: resnet10|18|34|50|101 (resnet18)"},
-        {"width", "N", OPTION_INTEGER, &o.width, "step, ops: stem channels (64)"},
+        {"model", "NAME", OPTION_TEXT, &o.model, "step: as model.encoder (resnet18)"},
+        {"width", "N", OPTION_INTEGER, &o.width, "step, ops: as model.width (64)"},
         {"size", "N", OPTION_INTEGER, &o.size, "step, loader, ops: image side (64)"},
         {"batch", "N", OPTION_INTEGER, &o.batch, "step, loader, ops: images, all ranks together (32)"},
         {"method", "NAME", OPTION_TEXT, &o.method, "step: ce|simclr|supcon|excon|exconb (excon)"},

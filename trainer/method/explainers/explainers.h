@@ -9,7 +9,8 @@
 #include "trainer/method/explain.h"
 
 struct ExplainerKind {
-    int at_layer; /* the map is of a convolution's output, explain.layer: e->layer, h, w, channels; else of the image */
+    int at_layer;   /* the map is of a convolution's output, explain.layer: e->tensor, h, w, channels; else of the image
+                     */
     int recordable; /* its launches wait for nothing, and a device may record and replay them */
     size_t (*own_bytes)(const Explainer *e); /* device memory of its own, e->own; NULL: none */
     /* Fills e->cam [rows,h,w] f32 (device): the map of `images` [rows,H,W,3] of dtype (device) for the class that

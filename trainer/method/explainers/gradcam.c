@@ -13,10 +13,10 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
     float *alpha = e->own;
     explainer_forward(e, walk, images);
     explainer_seed(e, walk->rows, explainer_targets(e, walk->rows, labels));
-    const void *dA = walk_backward_to(walk, e->heads->dfeatures, e->layer);
+    const void *dA = walk_backward_to_tensor(walk, e->heads->dfeatures);
     ops->saliency->weights(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, dA, alpha);
-    ops->saliency->cam(m->device, walk->rows, e->h * e->w, e->channels, m->dtype,
-                       walk_at(walk, m->layers[e->layer].out), alpha, e->options.relu, e->cam);
+    ops->saliency->cam(m->device, walk->rows, e->h * e->w, e->channels, m->dtype, walk_at(walk, e->tensor), alpha,
+                       e->options.relu, e->cam);
 }
 
 const ExplainerKind explainer_gradcam = {.at_layer = 1, .recordable = 1, .own_bytes = own_bytes, .saliency = saliency};

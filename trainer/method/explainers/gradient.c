@@ -5,7 +5,7 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
     const Model *m = e->model;
     explainer_forward(e, walk, images);
     explainer_seed(e, walk->rows, explainer_targets(e, walk->rows, labels));
-    const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
+    const void *dx = walk_backward_to_tensor(walk, e->heads->dfeatures);
     m->device->ops->saliency->channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype, dx, NULL,
                                           e->options.relu, e->cam);
 }

@@ -40,7 +40,7 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
         affine(e, walk->rows, ((float)s + 0.5f) / (float)steps, images, NULL, walk_at(walk, 0));
         walk_forward(walk, e->heads->features);
         explainer_seed(e, walk->rows, target);
-        const void *dx = walk_backward(walk, e->heads->dfeatures, 0, 1, NULL);
+        const void *dx = walk_backward_to_tensor(walk, e->heads->dfeatures);
         affine(e, walk->rows, 1.0f / (float)steps, dx, s > 0 ? sum : NULL, sum);
     }
     m->device->ops->saliency->channel_sum(m->device, walk->rows, m->shape.size * m->shape.size, 3, m->dtype, sum,
