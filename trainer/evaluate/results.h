@@ -1,11 +1,16 @@
-/* The numbers of an evaluation by name: the one list behind eval.json, metrics.jsonl and TensorBoard. */
+/* The numbers of an evaluation by name: what eval.json, metrics.jsonl, TensorBoard and people are given of them. */
 #ifndef EXCON_TRAINER_RESULTS_H
 #define EXCON_TRAINER_RESULTS_H
+
+#include <stdio.h>
 
 #include "io/records/records.h"
 #include "trainer/evaluate/evaluator.h"
 
-/* Adds what was measured: top1, top5, nll; drop ... of EVAL_TOP; soft_drop ... of EVAL_SOFT. */
+/* One number ("top1"), as a fraction or in nats; NaN when it was not measured, or there is none of that name. */
+double results_value(const EvalResult *result, const char *name);
+
+/* Adds what was measured: top1, top5, nll; drop ... of the suite faithfulness; soft_drop ... of soft. */
 void results_json(const EvalResult *result, Json *json);
 
 /* Adds what was not measured now but stands in `earlier`, the text of a flat JSON object written by results_json. */
@@ -13,5 +18,8 @@ void results_json_kept(const EvalResult *result, const char *earlier, Json *json
 
 /* The same as scalars SPLIT/NAME; top5 only for more than five classes. */
 void results_events(const EvalResult *result, int classes, const char *split, int64_t step, Events *events);
+
+/* A line for each, with percents for fractions; top5 only for more than five classes. */
+void results_table(const EvalResult *result, int classes, const char *split, FILE *out);
 
 #endif

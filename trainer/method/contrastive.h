@@ -1,7 +1,7 @@
 /* The global contrastive loss: groups of the rows, the two all-gathers, the two tiled passes.
  *
  * Every rank contributes a block [view 1 | view 2 | background | background]; the gathered order is rank by rank. Who
- * is a positive of whom is decided by group ids alone (DESIGN: the mathematics): SupCon: class; SimCLR: sample index;
+ * is a positive of whom is decided by group ids alone (docs/design.md, section 3): SupCon: class; SimCLR: sample index;
  * background as a class: `classes`; background in denominators only: -1. */
 #ifndef EXCON_TRAINER_CONTRASTIVE_H
 #define EXCON_TRAINER_CONTRASTIVE_H

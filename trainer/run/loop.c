@@ -4,6 +4,7 @@
 
 #include "comm/watchdog.h"
 #include "kernels/base/clock.h"
+#include "trainer/evaluate/results.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run/signals.h"
 #include "trainer/run/trainer.h"
@@ -171,12 +172,13 @@ static Status finish_epoch(Trainer *t, Error *err) {
         watchdog_phase(t->runtime.comm.watchdog, "validation", t->at.step);
         loader_pause(t->loader);
         Status status =
-            evaluator_run(&t->evaluator, &t->dataset, t->select_split, t->select_ids, t->select_count, 0, &result, err);
+            evaluator_run(&t->evaluator, &t->dataset, t->select_split, t->select_ids, t->select_count, &result, err);
         loader_resume(t->loader);
         RETURN_IF(status);
         evaluated = 1;
-        if (result.top1 > t->at.best) {
-            t->at.best = result.top1;
+        const double top1 = results_value(&result, "top1");
+        if (top1 > t->at.best) {
+            t->at.best = top1;
             t->at.best_step = t->at.step;
             is_best = 1;
         }

@@ -89,7 +89,9 @@ static Status open_model(Trainer *t, Error *err) {
     RETURN_IF(optimiser_init(&t->optimiser, c, &t->model, err));
     RETURN_IF(step_init(&t->step, c, &t->model, &t->optimiser, trainer_batch(t), mean, std, err));
     RETURN_IF(step_views_init(&t->views, c, &t->runtime.device, t->step.max_samples, shape.size, t->model.dtype, err));
-    RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, t->select_count, mean, std, err));
+    const ExplainOptions explanation = evaluator_explanation(c, mean, std);
+    RETURN_IF(evaluator_init(&t->evaluator, c, &t->model, t->select_count, metrics_of_suite("accuracy"), &explanation,
+                             mean, std, err));
     if (t->runtime.comm.rank != 0)
         return STATUS_OK;
     t->evaluator.sheet = &t->report.sheet;

@@ -1,7 +1,7 @@
 /* One convolution of one row count as oneDNN compiles it: a pass, and the reorder between our weights and its own.
  *
- * Where oneDNN has no convolutions of bf16 (onednn_convolves_bf16), those are computed in f32 on widened copies: products
- * and sums are f32 in either case, so only the speed differs.
+ * Where oneDNN has no convolutions of bf16 (onednn_convolves_bf16), those are computed in f32 on widened copies:
+ * products and sums are f32 in either case, so only the speed differs.
  *
  * Images are plain NHWC. Weights arrive as KRRC ("ohwi") and are packed per call into whatever layout the chosen
  * implementation wants; weight gradients come out packed and are added to dw by a reorder with accumulation. */

@@ -20,7 +20,8 @@ typedef struct EvalRun {
     const char *run;        /* run folder; NULL: a checkpoint that lies in none */
     const char *checkpoint; /* best | last | a file */
     const char *data;       /* dataset folder instead of the run's */
-    int reductions, json;
+    MetricSet metrics;
+    int json;
     char path[PATH_MAX]; /* of the checkpoint */
     char digest[65];
     Config config;
@@ -106,28 +107,12 @@ static void begin_json(const EvalRun *e, const EvalResult *r, Json *json) {
     json_integer(json, "count", r->count);
 }
 
-static void print_faithfulness(const char *title, const Faithfulness *f) {
-    printf("  %s:\n"
-           "  drop       %6.2f %%   mean relative loss of confidence\n"
-           "  increase   %6.2f %%   images whose confidence rises\n"
-           "  gain       %6.2f %%   mean relative rise\n"
-           "  decrease   %6.2f %%   images whose confidence falls\n",
-           title, 100 * f->drop, 100 * f->increase, 100 * f->gain, 100 * f->decrease);
-}
-
 static void print_table(const EvalRun *e, const EvalResult *r) {
     printf("%s: %s, epoch %lld, step %lld\n", e->path, e->meta.method, (long long)checkpoint_epoch(&e->meta),
            (long long)e->meta.step);
     printf("  on %lld val images of %s, %d rank%s, %s\n", (long long)r->count, e->dataset.dir, e->runtime.comm.size,
            e->runtime.comm.size == 1 ? "" : "s", runtime_precision(&e->runtime));
-    printf("  val top-1  %6.2f %%\n", 100 * r->top1);
-    if (e->meta.classes > 5)
-        printf("  val top-5  %6.2f %%\n", 100 * r->top5);
-    printf("  val nll    %8.4f\n", r->nll);
-    if (r->reductions & EVAL_TOP)
-        print_faithfulness("the most salient 15 % of pixels kept (as published)", &r->top);
-    if (r->reductions & EVAL_SOFT)
-        print_faithfulness("the image times its saliency map (as Grad-CAM++ measures)", &r->soft);
+    results_table(r, e->model.shape.classes, "val", stdout);
 }
 
 /* eval.json keeps what another suite measured of the same checkpoint. */
@@ -200,9 +185,12 @@ static Status run(EvalRun *e, Error *err) {
     RETURN_IF(comm_agree(comm, dataset_open(&e->dataset, e->data ? e->data : e->config.data.dir, 0, err), err));
     RETURN_IF(comm_agree(comm, load_model(e, err), err));
     RETURN_IF(comm_agree(comm, choose_images(e, err), err));
-    RETURN_IF(comm_agree(
-        comm, evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->meta.mean, e->meta.std, err), err));
-    RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, e->reductions, &result, err));
+    const ExplainOptions explanation = evaluator_explanation(&e->config, e->meta.mean, e->meta.std);
+    RETURN_IF(comm_agree(comm,
+                         evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->metrics, &explanation,
+                                        e->meta.mean, e->meta.std, err),
+                         err));
+    RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, &result, err));
     if (result.nonfinite)
         return error_set(
             err, STATUS_DATA,
@@ -212,21 +200,17 @@ static Status run(EvalRun *e, Error *err) {
     return comm_agree(comm, comm->rank == 0 ? record(e, &result, err) : STATUS_OK, err);
 }
 
-/* A comma-separated list of accuracy, faithfulness, soft and all. */
-static Status choose_suite(const char *suite, int *reductions, Error *err) {
-    char copy[256], *state = NULL;
-    *reductions = 0;
-    snprintf(copy, sizeof copy, "%s", suite);
+/* A comma-separated list of suites; accuracy always is one. */
+static Status choose_suites(const char *list, MetricSet *metrics, Error *err) {
+    char copy[256], known[200], *state = NULL;
+    *metrics = metrics_of_suite("accuracy");
+    snprintf(copy, sizeof copy, "%s", list);
     for (char *name = strtok_r(copy, ",", &state); name; name = strtok_r(NULL, ",", &state)) {
-        if (strcmp(name, "all") == 0)
-            *reductions |= EVAL_TOP | EVAL_SOFT;
-        else if (strcmp(name, "faithfulness") == 0)
-            *reductions |= EVAL_TOP;
-        else if (strcmp(name, "soft") == 0)
-            *reductions |= EVAL_SOFT;
-        else if (strcmp(name, "accuracy") != 0)
-            return error_set(err, STATUS_USAGE, "unknown suite '%.40s'; there are accuracy, faithfulness, soft, all",
-                             name);
+        const MetricSet chosen = metrics_of_suite(name);
+        metrics_list_suites(", ", 0, known, sizeof known);
+        if (!chosen)
+            return error_set(err, STATUS_USAGE, "unknown suite '%.40s'; there are %s, all", name, known);
+        *metrics |= chosen;
     }
     return STATUS_OK;
 }
@@ -282,15 +266,19 @@ Status command_eval(int argc, char **argv, Error *err) {
     EvalRun e = {.checkpoint = "auto"};
     OptionList sets = {0}, positional = {0};
     const char *suite = "all";
+    char names[200], suites[400], usage[300], help_of_suites[420];
+    metrics_list_suites(",", 0, names, sizeof names);
+    metrics_list_suites("; ", 1, suites, sizeof suites);
+    snprintf(usage, sizeof usage, "eval RUN|CHECKPOINT [--suite all|%s] [--json]", names);
+    snprintf(help_of_suites, sizeof help_of_suites, "%s; all", suites);
     const Option options[] = {
-        {"suite", "LIST", OPTION_TEXT, &suite,
-         "accuracy; faithfulness (drop, increase: top 15 % of pixels kept); soft (image times map); all"},
+        {"suite", "LIST", OPTION_TEXT, &suite, help_of_suites},
         {"json", NULL, OPTION_FLAG, &e.json, "print one JSON object instead of the table"},
         {"checkpoint", "best|last|FILE", OPTION_TEXT, &e.checkpoint, "default: best, else last"},
         {"data", "DIR", OPTION_TEXT, &e.data, "another dataset folder than the run's"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the run's configuration"},
     };
-    const OptionTable table = {.usage = "eval RUN|CHECKPOINT [--suite all|accuracy,faithfulness,soft] [--json]",
+    const OptionTable table = {.usage = usage,
                                .options = options,
                                .option_count = sizeof options / sizeof *options,
                                .positional_min = 1,
@@ -299,7 +287,7 @@ Status command_eval(int argc, char **argv, Error *err) {
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
     if (help)
         return STATUS_OK;
-    RETURN_IF(choose_suite(suite, &e.reductions, err));
+    RETURN_IF(choose_suites(suite, &e.metrics, err));
     RETURN_IF(locate(&e, positional.items[0], err));
     RETURN_IF(load_config(&e, &sets, err));
     Status status = run(&e, err);

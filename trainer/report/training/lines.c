@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "kernels/base/clock.h"
+#include "trainer/evaluate/results.h"
 #include "trainer/report/terminal.h"
 #include "trainer/report/training/parts.h"
 
@@ -71,11 +72,11 @@ void lines_epoch(const Report *r, int64_t epoch, const EvalResult *selection) {
     char best[80], rate[32];
     printf("epoch %lld/%lld done", (long long)epoch, (long long)r->config->train.epochs);
     if (selection) {
-        printf(": %s top-1 %.1f %%", r->selection, 100 * selection->top1);
+        printf(": %s top-1 %.1f %%", r->selection, 100 * results_value(selection, "top1"));
         if (r->classes > 5)
-            printf(" top-5 %.1f %%", 100 * selection->top5);
+            printf(" top-5 %.1f %%", 100 * results_value(selection, "top5"));
         best_text(r, best, sizeof best);
-        printf(" nll %.3f; best %s", selection->nll, best);
+        printf(" nll %.3f; best %s", results_value(selection, "nll"), best);
     }
     rate_text(e, rate, sizeof rate);
     printf("\n  %s", rate);

@@ -1,4 +1,5 @@
 /* A run's lines of metrics.jsonl (docs/formats.md). */
+#include "trainer/evaluate/results.h"
 #include "trainer/report/training/parts.h"
 
 static void write_metrics(Report *r, const Json *json) {
@@ -56,9 +57,7 @@ void record_epoch(Report *r, int64_t epoch, const EvalResult *selection) {
     json_integer(&json, "skipped", (int64_t)e->sums.skipped);
     if (selection) {
         json_string(&json, "selection", r->selection);
-        json_number(&json, "top1", selection->top1);
-        json_number(&json, "top5", selection->top5);
-        json_number(&json, "nll", selection->nll);
+        results_json(selection, &json);
         json_number(&json, "best", r->at->best);
     }
     json_end_object(&json);

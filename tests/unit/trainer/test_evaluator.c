@@ -1,0 +1,129 @@
+/* The tables behind an evaluation: names of metrics and explainers, and an evaluator that takes any explainer. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "io/import/import.h"
+#include "tests/support/device_fixture.h"
+#include "tests/support/scratch.h"
+#include "trainer/evaluate/results.h"
+#include "trainer/method/explainers/explainers.h"
+
+enum { CLASSES = 6, SIDE = 16, IMAGES = 5 * CLASSES };
+
+static void test_metric_names(void **state) {
+    const char *names[METRIC_COUNT * METRIC_NUMBERS];
+    int count = 0;
+    (void)state;
+    for (int m = 0; m < METRIC_COUNT; m++) {
+        const Metric *metric = metric_at(m);
+        assert_non_null(metric->add);
+        assert_non_null(metric->finish);
+        assert_true(!metric->open == !metric->close);
+        assert_true(metrics_of_suite(metric->suite) >> m & 1);
+        assert_non_null(metric->numbers[0].name);
+        for (int n = 0; n < METRIC_NUMBERS && metric->numbers[n].name; n++) {
+            assert_non_null(metric->numbers[n].label);
+            for (int i = 0; i < count; i++)
+                assert_string_not_equal(names[i], metric->numbers[n].name);
+            names[count++] = metric->numbers[n].name;
+        }
+    }
+    assert_true(metrics_of_suite("all") == ((MetricSet)1 << METRIC_COUNT) - 1);
+    assert_true(metrics_of_suite("") == 0 && metrics_of_suite("accurac") == 0);
+}
+
+static void test_suite_lists(void **state) {
+    char list[200], cut[10];
+    (void)state;
+    metrics_list_suites(", ", 0, list, sizeof list);
+    assert_ptr_equal(strstr(list, "accuracy, faithfulness, soft"), list);
+    metrics_list_suites(", ", 1, cut, sizeof cut);
+    assert_string_equal(cut, "accuracy,");
+}
+
+static void test_explainer_names(void **state) {
+    (void)state;
+    for (int method = 0; method < EXPLAIN_METHOD_COUNT; method++) {
+        assert_non_null(explainer_kind(method)->saliency);
+        assert_string_not_equal(config_name("explain.method", method), "?");
+    }
+    assert_string_equal(config_name("explain.method", EXPLAIN_METHOD_COUNT), "?");
+    assert_string_equal(config_name("explain.method", EXPLAIN_INTEGRATED), "integrated");
+}
+
+/* Numbers of the val split with maps by `method`. */
+static EvalResult evaluate(Model *model, const Dataset *dataset, int method, const char *suite) {
+    static Evaluator e;
+    EvalResult result;
+    Config config;
+    Error err = {0};
+    int64_t ids[IMAGES];
+    config_defaults(&config, PROFILE_RECOMMENDED);
+    config.eval.batch = 7;
+    config.explain.steps = 2;
+    for (int64_t i = 0; i < IMAGES; i++)
+        ids[i] = i;
+    ExplainOptions options = evaluator_explanation(&config, dataset->mean, dataset->std);
+    options.method = method;
+    if (evaluator_init(&e, &config, model, IMAGES, metrics_of_suite(suite), &options, dataset->mean, dataset->std,
+                       &err) != STATUS_OK ||
+        evaluator_run(&e, dataset, SPLIT_VAL, ids, IMAGES, &result, &err) != STATUS_OK)
+        fail_msg("%s", err.message);
+    evaluator_free(&e);
+    return result;
+}
+
+static void check_any_explainer(Device *d, const Dataset *dataset) {
+    const ModelShape shape = {.encoder = "resnet10", .width = 8, .classes = CLASSES, .projection = 4, .size = SIDE};
+    Comm comm;
+    Model model;
+    Error err;
+    assert_int_equal(comm_init(&comm, &err), STATUS_OK);
+    assert_int_equal(model_init(&model, d, &comm, &shape, DTYPE_F32, 3, &err), STATUS_OK);
+    const EvalResult plain = evaluate(&model, dataset, EXPLAIN_GRADCAM, "accuracy");
+    double before = NAN;
+    assert_int_equal(plain.count, IMAGES);
+    assert_int_equal(plain.nonfinite, 0);
+    assert_true(isnan(results_value(&plain, "drop")));
+    for (int method = 0; method < EXPLAIN_METHOD_COUNT; method++) {
+        const EvalResult result = evaluate(&model, dataset, method, "all");
+        const double drop = results_value(&result, "drop");
+        assert_true(results_value(&result, "top1") == results_value(&plain, "top1"));
+        assert_true(results_value(&result, "nll") == results_value(&plain, "nll"));
+        assert_true(drop >= 0 && drop <= 1 && results_value(&result, "soft_drop") <= 1);
+        assert_true(drop != before); /* other maps keep other pixels */
+        before = drop;
+    }
+    model_free(&model);
+    comm_finalize(&comm);
+}
+
+static void test_any_explainer(void **state) {
+    const SyntheticOptions synthetic = {7, CLASSES, SIDE, 2, IMAGES / CLASSES, 0.5};
+    const ImportOptions options = {.threads = 1, .shard_rows = 16, .chunk_rows = 16};
+    char dir[SCRATCH_BYTES];
+    Dataset dataset;
+    Error err;
+    scratch_new(dir);
+    assert_int_equal(import_synthetic(dir, &synthetic, &options, &err), STATUS_OK);
+    assert_int_equal(dataset_open(&dataset, dir, 0, &err), STATUS_OK);
+    check_any_explainer(*state, &dataset);
+    dataset_close(&dataset);
+    scratch_remove(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metric_names),
+        cmocka_unit_test(test_suite_lists),
+        cmocka_unit_test(test_explainer_names),
+        cmocka_unit_test(test_any_explainer),
+    };
+    return cmocka_run_group_tests(tests, open_test_device, close_test_device);
+}
