@@ -34,6 +34,7 @@ static Status wrap(H5Handle handle, const char *path, ArrayFile **out, Error *er
 
 Status array_file_open(ArrayFile **out, const char *path, Error *err) {
     H5Handle handle;
+    *out = NULL;
     RETURN_IF(h5_open_file(path, "write it again", &handle, err));
     return wrap(handle, path, out, err);
 }
@@ -41,6 +42,7 @@ Status array_file_open(ArrayFile **out, const char *path, Error *err) {
 Status array_file_create(ArrayFile **out, const char *path, Error *err) {
     char temporary[sizeof(*out)->temporary];
     struct stat info;
+    *out = NULL;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return error_set(err, STATUS_CANNOT_CREATE, "%s is not a plain file; choose another name", path);
     const int n = snprintf(temporary, sizeof temporary, "%s.tmp", path);

@@ -25,7 +25,7 @@ typedef enum ArrayType { ARRAY_F32, ARRAY_I32, ARRAY_U8 } ArrayType;
 typedef struct ArrayFile ArrayFile;
 
 /* STATUS_NO_INPUT when absent, STATUS_DATA when it is no HDF5 file, STATUS_CANNOT_CREATE when another program has it
- * open for writing. */
+ * open for writing. A failed open, or creation, has unwound itself: *out is NULL. */
 Status array_file_open(ArrayFile **out, const char *path, Error *err);
 /* A new file, built beside PATH as PATH.tmp; what is at PATH stays until array_file_publish() puts the new one there.
  * STATUS_CANNOT_CREATE also when something else than a plain file is at PATH. */

@@ -8,6 +8,7 @@
 #ifndef EXCON_IO_CHECKPOINT_H
 #define EXCON_IO_CHECKPOINT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -87,9 +88,9 @@ Status checkpoint_load_newest(const char *dir, CheckpointFile *out, int *found, 
                               Error *err);
 
 /* The file that last.h5 or best.h5 of DIR leads to, also when a copying tool made a text of the link; without NAME
- * (NULL) that of the latest step. 1 and its path in `out` [PATH_MAX]; 0 when there is none. Nothing is read beyond
- * names. */
-int checkpoint_locate(const char *dir, const char *name, char *out);
+ * (NULL) that of the latest step. True and its path in `out` [PATH_MAX]; false when there is none. Nothing is read
+ * beyond names. */
+bool checkpoint_locate(const char *dir, const char *name, char *out);
 
 /* One SHA-256 (hex) over parameters, momentum, BN statistics and cursor, in name order, independent of HDF5's layout.
  */

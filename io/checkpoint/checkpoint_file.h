@@ -31,8 +31,8 @@ Status checkpoint_read_meta(H5Handle root, const char *path, CheckpointMeta *met
 
 /* ---- seal.c ---- */
 
-/* 1 when both are files of one size that end in equal seals: copies of one checkpoint. */
-int seal_equal(const char *path, const char *other);
+/* True when both are files of one size that end in equal seals: copies of one checkpoint. */
+bool seal_equal(const char *path, const char *other);
 
 /* Writes the seal of data [0, size) to data + size. */
 Status seal_write(char *data, size_t size, Error *err);
@@ -70,7 +70,7 @@ enum { LINK_NOWHERE = -1, LINK_OWN = -2 };
 int64_t checkpoint_link_step(const char *dir, const char *name, const CheckpointList *list);
 /* Makes DIR/LINK lead to the checkpoint of `step`, unless it does. */
 Status checkpoint_point(const char *dir, const char *link, int64_t step, Error *err);
-int checkpoint_listed(const CheckpointList *list, int64_t step);
+bool checkpoint_listed(const CheckpointList *list, int64_t step);
 
 /* Renames DIR/NAME to NAME.SUFFIX, or NAME.SUFFIX.2 and so on when taken. `aside` receives the new name. */
 Status checkpoint_set_aside(const char *dir, const char *name, const char *suffix, char aside[PATH_MAX], Error *err);

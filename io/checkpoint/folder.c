@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,26 +48,26 @@ static int by_value(const void *a, const void *b) {
 }
 
 /* Makes room for one more element of a growing array; capacities are powers of two. */
-static int make_room(void **array, int count, size_t element) {
+static bool make_room(void **array, int count, size_t element) {
     if (count & (count - 1))
-        return 1;
+        return true;
     void *larger = realloc(*array, (size_t)(count ? 2 * count : 1) * element);
     if (larger)
         *array = larger;
     return larger != NULL;
 }
 
-static int add_name(CheckpointList *list, const char *name) {
+static bool add_name(CheckpointList *list, const char *name) {
     const char *rest;
     int64_t step = parse_name(name, &rest);
     if (step < 0) {
         const size_t n = strlen(name);
         list->traces += n > 3 && strcmp(name + n - 3, ".h5") == 0;
-        return 1;
+        return true;
     }
     if (strcmp(rest, ".h5") == 0) {
         if (!make_room((void **)&list->steps, list->count, sizeof *list->steps))
-            return 0;
+            return false;
         list->steps[list->count++] = step;
     } else if (strncmp(rest, ".h5.bad", 7) == 0) {
         list->bad++;
@@ -74,13 +75,13 @@ static int add_name(CheckpointList *list, const char *name) {
         list->traces++;
     } else if (strcmp(rest, ".h5.tmp") == 0) {
         if (!make_room((void **)&list->leftovers, list->leftover_count, sizeof *list->leftovers))
-            return 0;
+            return false;
         char *copy = strdup(name);
         if (!copy)
-            return 0;
+            return false;
         list->leftovers[list->leftover_count++] = copy;
     }
-    return 1;
+    return true;
 }
 
 Status checkpoint_list(const char *dir, CheckpointList *out, Error *err) {
@@ -120,16 +121,16 @@ void checkpoint_list_free(CheckpointList *list) {
     *list = (CheckpointList){0};
 }
 
-int checkpoint_listed(const CheckpointList *list, int64_t step) {
+bool checkpoint_listed(const CheckpointList *list, int64_t step) {
     for (int i = 0; i < list->count; i++)
         if (list->steps[i] == step)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
-/* The name in a symbolic link, or in the small file that zip, Windows and some network mounts make of one; 0 when PATH
- * is neither. */
-static int link_text(const char *path, char text[PATH_MAX]) {
+/* The name in a symbolic link, or in the small file that zip, Windows and some network mounts make of one; false when
+ * PATH is neither. */
+static bool link_text(const char *path, char text[PATH_MAX]) {
     ssize_t n = readlink(path, text, PATH_MAX - 1);
     if (n < 0) {
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -137,7 +138,7 @@ static int link_text(const char *path, char text[PATH_MAX]) {
         if (fd >= 0)
             close(fd);
         if (n >= CHECKPOINT_NAME_BYTES)
-            return 0;
+            return false;
     }
     text[n > 0 ? n : 0] = 0;
     text[strcspn(text, "\r\n")] = 0;
@@ -145,7 +146,7 @@ static int link_text(const char *path, char text[PATH_MAX]) {
 }
 
 /* A regular file that should be a symbolic link. */
-static int is_text(const char *path) {
+static bool is_text(const char *path) {
     char text[PATH_MAX];
     struct stat info;
     return lstat(path, &info) == 0 && S_ISREG(info.st_mode) && link_text(path, text);
@@ -180,18 +181,18 @@ Status checkpoint_point(const char *dir, const char *link, int64_t step, Error *
     return files_link_atomic(name, path, err);
 }
 
-int checkpoint_locate(const char *dir, const char *name, char *out) {
+bool checkpoint_locate(const char *dir, const char *name, char *out) {
     CheckpointList list;
     char file[CHECKPOINT_NAME_BYTES];
     if (checkpoint_list(dir, &list, NULL) != STATUS_OK)
-        return 0;
+        return false;
     const int64_t newest = list.count > 0 ? list.steps[list.count - 1] : LINK_NOWHERE;
     const int64_t step = name ? checkpoint_link_step(dir, name, &list) : newest;
     checkpoint_list_free(&list);
     if (step == LINK_NOWHERE)
-        return 0;
+        return false;
     if (name && checkpoint_path(out, dir, name, NULL) == STATUS_OK && !is_text(out))
-        return 1;
+        return true;
     checkpoint_name(file, step);
     return checkpoint_path(out, dir, file, NULL) == STATUS_OK;
 }

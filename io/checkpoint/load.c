@@ -43,7 +43,7 @@ static Status check_manifest(const char *path, const char *data, size_t size, in
     return status;
 }
 
-static Status load(const char *path, int need_seal, CheckpointFile *out, Error *err) {
+static Status load(const char *path, bool need_seal, CheckpointFile *out, Error *err) {
     char *data;
     size_t size, image_size;
     int known, sealed;
@@ -64,7 +64,7 @@ done:
 }
 
 Status checkpoint_load(const char *path, CheckpointFile *out, Error *err) {
-    return load(path, 0, out, err);
+    return load(path, false, out, err);
 }
 
 /* Says what is wrong with a checkpoint and where it went. */
@@ -91,7 +91,7 @@ typedef struct Candidate {
 static Status load_candidate(const char *dir, const Candidate *candidate, CheckpointFile *out, Error *err) {
     char path[PATH_MAX];
     RETURN_IF(checkpoint_path(path, dir, candidate->name, err));
-    RETURN_IF(load(path, 1, out, err));
+    RETURN_IF(load(path, true, out, err));
     if (out->meta.step == candidate->step)
         return STATUS_OK;
     long long inside = (long long)out->meta.step;
@@ -130,7 +130,7 @@ static Status find_candidates(const char *dir, const CheckpointList *list, Candi
         Candidate *candidate = &out->all[out->count];
         snprintf(candidate->name, sizeof candidate->name, "%s", names[i]);
         RETURN_IF(checkpoint_path(path, dir, names[i], err));
-        Status status = load(path, 1, &file, &candidate->why);
+        Status status = load(path, true, &file, &candidate->why);
         candidate->step = status == STATUS_OK ? file.meta.step : INT64_MAX;
         checkpoint_free(&file);
         if (status == STATUS_OK && (checkpoint_listed(list, candidate->step) ||

@@ -3,6 +3,7 @@
  * The manifest is a second witness beside each file's own seal. It never lists a file whose bytes are about to change:
  * a save takes the name off first and puts it back when the new bytes are on the disk, so a crash at any point leaves a
  * manifest that agrees with the files or says nothing about them. Lines that do not parse are ignored. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,12 @@
 
 enum { MANIFEST_LIMIT = 1 << 22 };
 
-static int parse_line(const char *line, ManifestEntry *entry) {
+static bool parse_line(const char *line, ManifestEntry *entry) {
     char name[CHECKPOINT_NAME_BYTES];
     long long step, bytes;
     if (sscanf(line, " {\"file\":\"%39[^\"]\",\"step\":%lld,\"bytes\":%lld,\"sha256\":\"%64[0-9a-f]\"}", name, &step,
                &bytes, entry->sha256) != 4)
-        return 0;
+        return false;
     entry->step = step;
     entry->bytes = bytes;
     return checkpoint_name_step(name) == step && strlen(entry->sha256) == 64;
@@ -61,7 +62,7 @@ Status manifest_write(const char *dir, const Manifest *manifest, Error *err) {
     fprintf(out, "]}\n");
     int failed = ferror(out);
     Status status = fclose(out) != 0 || failed ? error_set(err, STATUS_SYSTEM, "no memory for %s", path)
-                                               : files_write_atomic(path, text, size, 1, err);
+                                               : files_write_atomic(path, text, size, true, err);
     free(text);
     return status;
 }

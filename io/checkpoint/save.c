@@ -9,6 +9,7 @@
  *
  * Until 3's rename the previous checkpoint is the newest; from then on the new one is, sealed, listed or not. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,8 @@ static int64_t choose_best(const Save *save, int is_best) {
     return meta->best >= 0 && checkpoint_listed(&save->list, meta->best_step) ? meta->best_step : -1;
 }
 
-/* 1 when list entry i (of the state before publishing) goes. The new file counts as one of the newest `keep`. */
-static int is_pruned(const Save *save, int i) {
+/* True when list entry i (of the state before publishing) goes. The new file counts as one of the newest `keep`. */
+static bool is_pruned(const Save *save, int i) {
     int64_t step = save->list.steps[i];
     int newer = checkpoint_listed(&save->list, save->meta->step) ? 0 : 1;
     newer += save->list.count - 1 - i;
@@ -74,7 +75,7 @@ static Status publish(Save *save, const char *data, size_t size, Error *err) {
     }
     checkpoint_name(name, entry.step);
     RETURN_IF(checkpoint_path(path, save->dir, name, err));
-    RETURN_IF(files_write_atomic(path, data, size, 1, err));
+    RETURN_IF(files_write_atomic(path, data, size, true, err));
 
     Manifest kept = {0};
     Status status = STATUS_OK;

@@ -1,5 +1,6 @@
 /* "excon-checkpoint-seal 1 sha256 HEX\n" padded with line feeds to SEAL_BYTES. */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,7 +37,7 @@ static int64_t read_seal(const char *path, char seal[SEAL_BYTES]) {
     return size;
 }
 
-int seal_equal(const char *path, const char *other) {
+bool seal_equal(const char *path, const char *other) {
     char seals[2][SEAL_BYTES];
     const int64_t size = read_seal(path, seals[0]);
     return size > 0 && read_seal(other, seals[1]) == size && memcmp(seals[0], seals[1], SEAL_BYTES) == 0;

@@ -1,6 +1,7 @@
 /* Datasets: opening, checking, and choosing samples. */
 #include "io/dataset/dataset.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static Status check_shard_size(const Dataset *dataset, const ShardInfo *info, co
     return STATUS_OK;
 }
 
-static Status open_shard(const Dataset *dataset, Split split, int shard, int verify, Error *err) {
+static Status open_shard(const Dataset *dataset, Split split, int shard, bool verify, Error *err) {
     const ShardInfo *info = &dataset->shards[split][shard];
     char path[1100], hash[65];
     ShardReader reader;
@@ -45,7 +46,7 @@ static Status open_shard(const Dataset *dataset, Split split, int shard, int ver
     return status;
 }
 
-static Status open_split(Dataset *dataset, Split split, int verify, Error *err) {
+static Status open_split(Dataset *dataset, Split split, bool verify, Error *err) {
     char path[1100];
     for (int s = 0; s < dataset->shard_count[split]; s++) {
         snprintf(path, sizeof path, "%s/%s", dataset->dir, dataset->shards[split][s].file);
@@ -59,7 +60,7 @@ static Status open_split(Dataset *dataset, Split split, int verify, Error *err) 
     return STATUS_OK;
 }
 
-Status dataset_open(Dataset *dataset, const char *dir, int verify, Error *err) {
+Status dataset_open(Dataset *dataset, const char *dir, bool verify, Error *err) {
     memset(dataset, 0, sizeof *dataset);
     if (strlen(dir) >= sizeof dataset->dir)
         return error_set(err, STATUS_NO_INPUT, "%s: path too long", dir);

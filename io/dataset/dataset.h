@@ -12,6 +12,7 @@
 #define EXCON_IO_DATASET_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/base/status.h"
@@ -52,8 +53,8 @@ const char *split_name(Split split);
 
 /* Opens and checks DIR/index.h5 and reads all labels (not the images). STATUS_NO_INPUT when DIR or the index is
  * missing, STATUS_DATA for anything foreign, truncated or inconsistent, naming the file. `verify` also checks every
- * shard's SHA-256. */
-Status dataset_open(Dataset *dataset, const char *dir, int verify, Error *err);
+ * shard's SHA-256. A failed open has unwound itself: `dataset` is empty, and closing it does nothing. */
+Status dataset_open(Dataset *dataset, const char *dir, bool verify, Error *err);
 void dataset_close(Dataset *dataset);
 
 /* Reads rows [first, first+n) of one shard into images [n,H,W,3]; boxes [n,4] and masks [n,H,W] may be NULL and are

@@ -200,5 +200,7 @@ Status index_read(Dataset *dataset, Error *err) {
     for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT && status == STATUS_OK; split++)
         status = read_split(file, path, dataset, split, err);
     h5_close(file);
+    if (status != STATUS_OK)
+        dataset_close(dataset);
     return status;
 }

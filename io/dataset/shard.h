@@ -27,6 +27,7 @@ typedef struct ShardReader {
     H5Handle file, images, boxes, masks; /* boxes, masks -1 when absent */
 } ShardReader;
 
+/* STATUS_DATA when the shard is not what the index says. A failed open has unwound itself: no handle is open. */
 Status shard_reader_open(ShardReader *reader, const Dataset *dataset, Split split, int shard, Error *err);
 
 /* Rows [first, first+n) of the shard into images [n,H,W,3]; boxes [n,4] and masks [n,H,W] may be NULL, and are zeroed

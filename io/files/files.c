@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +158,7 @@ static Status read_back(int fd, const char *path, const void *data, size_t size,
     return STATUS_OK;
 }
 
-static Status write_temporary(const char *temporary, const void *data, size_t size, int verify, Error *err) {
+static Status write_temporary(const char *temporary, const void *data, size_t size, bool verify, Error *err) {
     if (unlink(temporary) != 0 && errno != ENOENT)
         return fail("replace", temporary, errno, err);
     int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -174,7 +175,7 @@ done:
     return status;
 }
 
-Status files_write_atomic(const char *path, const void *data, size_t size, int verify, Error *err) {
+Status files_write_atomic(const char *path, const void *data, size_t size, bool verify, Error *err) {
     char temporary[PATH_MAX];
     RETURN_IF(path_join(temporary, path, ".tmp", err));
     Status status = write_temporary(temporary, data, size, verify, err);
@@ -188,7 +189,7 @@ Status files_write_atomic(const char *path, const void *data, size_t size, int v
 }
 
 /* What vfat, exFAT and many FUSE, SMB and 9p mounts answer to symlink() and link(). */
-static int lacks_links(int code) {
+static bool lacks_links(int code) {
     return code == EPERM || code == ENOSYS || code == EOPNOTSUPP || code == EINVAL || code == EACCES || code == EMLINK;
 }
 
@@ -204,7 +205,7 @@ Status files_name_atomic(const char *file, const char *name, Error *err) {
         return status == STATUS_OK ? files_sync_parent(name, err) : status;
     }
     RETURN_IF(files_read(file, SIZE_MAX, &data, &size, err));
-    Status status = files_write_atomic(name, data, size, 1, err);
+    Status status = files_write_atomic(name, data, size, true, err);
     free(data);
     return status;
 }
@@ -285,19 +286,19 @@ Status files_read(const char *path, size_t limit, char **data, size_t *size, Err
     return status;
 }
 
-int files_expand_home(const char *path, char *out, size_t size) {
+bool files_expand_home(const char *path, char *out, size_t size) {
     const char *home = "";
     if (path[0] == '~') {
         home = getenv("HOME");
         path++;
         if (!home || !home[0] || (path[0] && path[0] != '/'))
-            return 0;
+            return false;
     }
     const int n = snprintf(out, size, "%s%s", home, path);
     return n >= 0 && (size_t)n < size;
 }
 
-int files_exists(const char *path) {
+bool files_exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 

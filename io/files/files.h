@@ -5,6 +5,7 @@
 #ifndef EXCON_IO_FILES_H
 #define EXCON_IO_FILES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,7 +17,7 @@ Status files_make_dirs(const char *path, Error *err);
 /* Writes `size` bytes to PATH atomically: PATH.tmp, write (short writes and EINTR handled), fsync, read back and
  * compare when `verify`, rename, fsync of the folder. On failure the temporary is removed and PATH is as before; only
  * when the folder's fsync fails may PATH already be the new content. One writer per PATH at a time. */
-Status files_write_atomic(const char *path, const void *data, size_t size, int verify, Error *err);
+Status files_write_atomic(const char *path, const void *data, size_t size, bool verify, Error *err);
 
 /* Writes all of `data` to a descriptor; short writes and EINTR handled. `path` is for the message only. */
 Status files_write_all(int fd, const char *path, const void *data, size_t size, Error *err);
@@ -41,12 +42,12 @@ Status files_read(const char *path, size_t limit, char **data, size_t *size, Err
  * HDF5_USE_FILE_LOCKING set to FALSE or 0, every file counts as free. An absent file is free too. */
 Status files_check_free(const char *path, Error *err);
 
-/* PATH with a leading ~ replaced by the home folder (HOME), as a shell does, in out [size]. 0 when that cannot be done:
- * ~name (another user's), no HOME, too long. */
-int files_expand_home(const char *path, char *out, size_t size);
+/* PATH with a leading ~ replaced by the home folder (HOME), as a shell does, in out [size]. False when that cannot be
+ * done: ~name (another user's), no HOME, too long. */
+bool files_expand_home(const char *path, char *out, size_t size);
 
-/* 1 when something is there (a dangling symbolic link is not). */
-int files_exists(const char *path);
+/* Is something there (a dangling symbolic link is not)? */
+bool files_exists(const char *path);
 
 /* Status that fits an errno of a call that creates or writes files. */
 Status files_errno_status(int code);

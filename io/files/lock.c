@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,23 +59,23 @@ static Holder holder_self(void) {
     return self;
 }
 
-/* 1 when the descriptor holds a complete holder line. */
-static int holder_read(int fd, Holder *out) {
+/* True when the descriptor holds a complete holder line. */
+static bool holder_read(int fd, Holder *out) {
     char text[HOLDER_TEXT] = {0};
     memset(out, 0, sizeof *out);
     if (pread(fd, text, sizeof text - 1, 0) <= 0)
-        return 0;
+        return false;
     _Static_assert(HOST_NAME_MAX >= 64, "the scan below stores up to 64 characters of host name");
     return sscanf(text, "%64s %ld %lld %63s %lld", out->host, &out->pid, &out->since, out->boot, &out->start) == 5 &&
            out->pid > 0;
 }
 
-static int holder_alive(const Holder *holder) {
+static bool holder_alive(const Holder *holder) {
     Holder self = holder_self();
     if (strcmp(holder->host, self.host) != 0)
-        return 1;
+        return true;
     if (strcmp(holder->boot, self.boot) != 0 || (kill((pid_t)holder->pid, 0) != 0 && errno == ESRCH))
-        return 0;
+        return false;
     return holder->start == process_start(holder->pid);
 }
 
@@ -94,16 +95,16 @@ static Status locked_by(const char *path, int fd, Error *err) {
 }
 
 /* Takes the kernel's lock. *held_by_text: the file system has none, the text decides. */
-static int take_lock(int fd, int *held_by_text) {
+static bool take_lock(int fd, int *held_by_text) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     *held_by_text = 0;
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 1;
+        return true;
     *held_by_text = errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL;
-    return 0;
+    return false;
 }
 
-static int still_named(const char *path, int fd) {
+static bool still_named(const char *path, int fd) {
     struct stat here, there;
     return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
            here.st_ino == there.st_ino;

@@ -118,7 +118,7 @@ Status h5_memory_publish(H5Memory *memory, const char *path, char sha256[65], Er
         return error_set(err, STATUS_SYSTEM, "%s: out of memory while building the file", path);
     if (sha256)
         sha256_of(data, size, sha256);
-    const Status status = files_write_atomic(path, data, size, 0, err);
+    const Status status = files_write_atomic(path, data, size, false, err);
     free(data);
     return status;
 }

@@ -1,6 +1,7 @@
 /* The shared part of every import. See import_job.h. */
 #include "io/import/import_job.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ typedef struct Job {
     char (*digests)[HASH_BYTES]; /* of the pictures of the shard in hand, when the source has digests */
 } Job;
 
-static void report(Job *job, const char *stage, int64_t done, int always) {
+static void report(Job *job, const char *stage, int64_t done, bool always) {
     double seconds = clock_seconds() - job->start;
     if (!job->options->progress || (!always && seconds - job->reported < 0.2))
         return;
@@ -153,23 +154,23 @@ static Status read_partial(Job *job, Error *err) {
     return STATUS_OK;
 }
 
-/* 1 when the list has this shard and the file still has the listed hash. */
-static int shard_is_finished(const Job *job, ShardInfo *info) {
+/* True when the list has this shard and the file still has the listed hash. */
+static bool shard_is_finished(const Job *job, ShardInfo *info) {
     char path[1100], hash[HASH_BYTES], line[160], source[HASH_BYTES] = "";
     if (job->finished_size == 0)
-        return 0;
+        return false;
     snprintf(path, sizeof path, "%s/%s", job->dataset.dir, info->file);
     if (!files_exists(path) || sha256_of_file(path, hash, NULL) != STATUS_OK)
-        return 0;
+        return false;
     snprintf(line, sizeof line, "\n%s %s", info->file, hash);
     const char *found = strstr(job->finished, line);
     if (!found)
-        return 0;
+        return false;
     if (found[strlen(line)] == ' ')
         snprintf(source, sizeof source, "%.*s", (int)strcspn(found + strlen(line) + 1, "\n"), found + strlen(line) + 1);
     memcpy(info->sha256, hash, sizeof info->sha256);
     memcpy(info->source, source, sizeof info->source);
-    return 1;
+    return true;
 }
 
 static Status add_to_partial(Job *job, const ShardInfo *info, Error *err) {
@@ -185,14 +186,14 @@ static Status add_to_partial(Job *job, const ShardInfo *info, Error *err) {
                              info->source[0] ? " " : "", info->source);
     job->finished_size = size;
     partial_path(job, path);
-    return files_write_atomic(path, text, size, 0, err);
+    return files_write_atomic(path, text, size, false, err);
 }
 
 /* ---- making shards ---- */
 
 /* Samples [begin, end) of the shard, decoded by all threads, or only their digests; the failure with the lowest row is
  * reported. */
-static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t begin, int64_t end, int only_digests,
+static Status make_rows(Job *job, Split split, const int64_t *sources, int64_t begin, int64_t end, bool only_digests,
                         Error *err) {
     const int64_t pixels = (int64_t)job->source->height * job->source->width;
     Status status = STATUS_OK;
@@ -229,18 +230,18 @@ static void join_digests(const Job *job, int64_t rows, char source[HASH_BYTES]) 
     sha256_end(hash, source);
 }
 
-/* Sets *same to 1 when the pictures of the shard still are what `info` says, or follow from the plan. */
-static Status compare_source(Job *job, Split split, const ShardInfo *info, const int64_t *sources, int *same,
+/* Sets *same when the pictures of the shard still are what `info` says, or follow from the plan. */
+static Status compare_source(Job *job, Split split, const ShardInfo *info, const int64_t *sources, bool *same,
                              Error *err) {
     char source[HASH_BYTES];
-    *same = 1;
+    *same = true;
     if (!job->source->has_digests)
         return STATUS_OK;
     RETURN_IF(allocate_digests(job, err));
     for (int64_t begin = 0; begin < info->rows; begin += STRIDE) {
         const int64_t end = begin + STRIDE < info->rows ? begin + STRIDE : info->rows;
-        RETURN_IF(make_rows(job, split, sources, begin, end, 1, err));
-        report(job, "check", job->done + end, 0);
+        RETURN_IF(make_rows(job, split, sources, begin, end, true, err));
+        report(job, "check", job->done + end, false);
     }
     join_digests(job, info->rows, source);
     *same = strcmp(source, info->source) == 0;
@@ -251,8 +252,8 @@ static Status make_shard(Job *job, Split split, ShardInfo *info, const int64_t *
     RETURN_IF(allocate_digests(job, err));
     for (int64_t begin = 0; begin < info->rows; begin += STRIDE) {
         int64_t end = begin + STRIDE < info->rows ? begin + STRIDE : info->rows;
-        RETURN_IF(make_rows(job, split, sources, begin, end, 0, err));
-        report(job, split_name(split), job->done + end, 0);
+        RETURN_IF(make_rows(job, split, sources, begin, end, false, err));
+        report(job, split_name(split), job->done + end, false);
     }
     if (job->digests)
         join_digests(job, info->rows, info->source);
@@ -281,7 +282,7 @@ static Status make_split(Job *job, Split split, Error *err) {
     Status status = STATUS_OK;
     for (int s = 0; s < job->dataset.shard_count[split] && status == STATUS_OK; s++) {
         ShardInfo *info = &job->dataset.shards[split][s];
-        int keep = shard_is_finished(job, info);
+        bool keep = shard_is_finished(job, info);
         if (keep)
             status = compare_source(job, split, info, sources + info->first, &keep, err);
         if (status == STATUS_OK && !keep)
@@ -294,8 +295,8 @@ static Status make_split(Job *job, Split split, Error *err) {
 
 /* ---- what DST holds already -------------------------------------------------------------------------------------- */
 
-/* Are the pictures still those that the complete dataset `old` was made of? *known is 0 when it does not say. */
-static Status compare_split(Job *job, const Dataset *old, Split split, int *known, int *same, Error *err) {
+/* Are the pictures still those that the complete dataset `old` was made of? *known is false when it does not say. */
+static Status compare_split(Job *job, const Dataset *old, Split split, bool *known, bool *same, Error *err) {
     int64_t *sources;
     RETURN_IF(storage_order(job, split, &sources, err));
     Status status = STATUS_OK;
@@ -310,9 +311,9 @@ static Status compare_split(Job *job, const Dataset *old, Split split, int *know
     return status;
 }
 
-/* *complete is 1 when the sound dataset `old` was made of the pictures that are there now. */
-static Status compare_pictures(Job *job, const Dataset *old, int *complete, Error *err) {
-    int known = 1, same = 1;
+/* *complete is true when the sound dataset `old` was made of the pictures that are there now. */
+static Status compare_pictures(Job *job, const Dataset *old, bool *complete, Error *err) {
+    bool known = true, same = true;
     for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++)
         RETURN_IF(compare_split(job, old, split, &known, &same, err));
     job->done = 0;
@@ -338,25 +339,25 @@ static Status reopen(Job *job, const Dataset *old, const char *index_path, Error
     return status;
 }
 
-/* DST may be absent, empty, an unfinished import, or this very dataset: then *complete is 1 when it is sound and its
+/* DST may be absent, empty, an unfinished import, or this very dataset: then *complete is true when it is sound and its
  * pictures are unchanged; else, `locked`, it becomes an unfinished import again. */
-static Status check_destination(Job *job, int locked, int *complete, Error *err) {
+static Status check_destination(Job *job, bool locked, bool *complete, Error *err) {
     char path[1100];
     Dataset old, checked;
-    *complete = 0;
+    *complete = false;
     snprintf(path, sizeof path, "%s/index.h5", job->dataset.dir);
     if (!files_exists(path))
         return STATUS_OK;
     memset(&old, 0, sizeof old);
     snprintf(old.dir, sizeof old.dir, "%s", job->dataset.dir);
-    int readable = index_read(&old, NULL) == STATUS_OK;
-    int same = readable && strcmp(old.plan, job->dataset.plan) == 0;
+    const bool readable = index_read(&old, NULL) == STATUS_OK;
+    const bool same = readable && strcmp(old.plan, job->dataset.plan) == 0;
     Status status = STATUS_OK;
     if (!same)
         status = error_set(err, STATUS_CANNOT_CREATE,
                            "%s: already holds %s; import into an empty folder, or delete this one first",
                            job->dataset.dir, readable ? "another dataset" : "an index.h5 that cannot be read");
-    else if (dataset_open(&checked, job->dataset.dir, 1, NULL) == STATUS_OK) {
+    else if (dataset_open(&checked, job->dataset.dir, true, NULL) == STATUS_OK) {
         status = compare_pictures(job, &checked, complete, err);
         dataset_close(&checked);
     }
@@ -382,23 +383,25 @@ Status import_run(const ImportSource *source, const char *dst, const ImportOptio
     static const ImportOptions defaults = {0};
     Job job = {.source = source, .options = options ? options : &defaults, .start = clock_seconds()};
     char lock_path[1100] = "", why[THREADS_WHY_BYTES];
-    int complete = 0, lock = -1;
+    bool complete = false;
+    int lock = -1;
     job.threads = job.options->threads > 0 ? job.options->threads : processors_threads_alone(why);
     job.total = source->count[SPLIT_TRAIN] + source->count[SPLIT_VAL];
     choose_rows(&job);
     hash_plan(&job);
     Status status;
     GOTO_IF(fill_dataset(&job, dst, err), done);
-    GOTO_IF(check_destination(&job, 0, &complete, err), done); /* a finished one needs no lock, nor write permission */
+    GOTO_IF(check_destination(&job, false, &complete, err),
+            done); /* a finished one needs no lock, nor write permission */
     if (!complete) {
         GOTO_IF(files_make_dirs(dst, err), done);
         snprintf(lock_path, sizeof lock_path, "%s/import.lock", dst);
         GOTO_IF(files_lock(lock_path, &lock, err), done);
-        GOTO_IF(check_destination(&job, 1, &complete, err), done); /* another import may have ended meanwhile */
+        GOTO_IF(check_destination(&job, true, &complete, err), done); /* another import may have ended meanwhile */
         if (!complete)
             GOTO_IF(make_dataset(&job, err), done);
     }
-    report(&job, "done", job.total, 1);
+    report(&job, "done", job.total, true);
 done:
     files_unlock(lock_path, lock);
     if (job.options->made)

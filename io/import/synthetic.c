@@ -5,6 +5,7 @@
 #include "io/import/synthetic.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,7 +52,7 @@ static float uniform(PhiloxReader *draws, float low, float high) {
 /* ---- object ---- */
 
 /* Does the point (u, v) of the object's frame (v downwards) belong to the shape? */
-static int inside_shape(int shape, float u, float v) {
+static bool inside_shape(int shape, float u, float v) {
     const float r = sqrtf(u * u + v * v), au = fabsf(u), av = fabsf(v);
     switch (shape) {
     case 0:

@@ -6,11 +6,11 @@
 #include "io/loader/loader.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/loader/row_store.h"
-#include "kernels/base/clock.h"
 #include "kernels/base/share.h"
 #include "kernels/ops.h"
 
@@ -46,7 +46,6 @@ struct Loader {
     uint64_t generation; /* 0: no epoch yet */
     uint32_t epoch;
     int64_t first_batch, next; /* where the epoch starts; the batch loader_next() gives next */
-    double waited;
 };
 
 /* ---- the thread ---- */
@@ -70,30 +69,30 @@ static void leave_reading(Loader *loader) {
 }
 
 /* Fills row r of the slot; 0 when the batch is no longer wanted. */
-static int fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t generation) {
+static bool fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t generation) {
     const LoaderConfig *config = &loader->config;
     slot->ids[r] = id;
     slot->labels[r] = config->dataset->labels[config->split][id];
     if (config->mode == LOADER_IDS) {
         slot->index[r] = (int32_t)order_find(config->layout.ids, config->layout.n, id);
-        return 1;
+        return true;
     }
     uint8_t *image = slot->images + r * loader->image_bytes;
     int16_t *box = slot->boxes ? slot->boxes + r * 4 : NULL;
     uint8_t *mask = slot->masks ? slot->masks + r * loader->mask_bytes : NULL;
     if (row_store_get(loader->store, id, image, box, mask))
-        return 1;
+        return true;
     if (!enter_reading(loader, generation))
-        return 0;
+        return false;
     slot->status = row_store_load(loader->store, id, &slot->error);
     leave_reading(loader);
     if (slot->status == STATUS_OK)
         row_store_get(loader->store, id, image, box, mask);
-    return 1;
+    return true;
 }
 
 /* This rank's rows of global batch `number`; 0 when it is no longer wanted. */
-static int fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t generation) {
+static bool fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t generation) {
     const LoaderConfig *config = &loader->config;
     const int64_t first = number * config->batch, left = config->layout.n - first;
     const int64_t global = left < config->batch ? left : config->batch;
@@ -114,8 +113,8 @@ static int fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t genera
                           .slot = (int)(slot - loader->slots)};
     for (int64_t r = 0; r < own_rows && slot->status == STATUS_OK; r++)
         if (!fill_row(loader, slot, r, loader->order[first + own_first + r], generation))
-            return 0;
-    return 1;
+            return false;
+    return true;
 }
 
 static Slot *free_slot(Loader *loader) {
@@ -321,10 +320,8 @@ static Slot *wait_for_next(Loader *loader) {
     Slot *slot = find_next(loader, &held);
     if (slot || held == loader->slot_count)
         return slot;
-    const double start = clock_seconds();
     while (!(slot = find_next(loader, &held)))
         pthread_cond_wait(&loader->ready, &loader->lock);
-    loader->waited += clock_seconds() - start;
     return slot;
 }
 
@@ -357,7 +354,7 @@ Status loader_next(Loader *loader, Batch *batch, int *done, Error *err) {
     return status;
 }
 
-int loader_ready(Loader *loader) {
+bool loader_ready(Loader *loader) {
     int held;
     pthread_mutex_lock(&loader->lock);
     const Slot *slot = loader->generation > 0 ? find_next(loader, &held) : NULL;
@@ -389,14 +386,6 @@ void loader_resume(Loader *loader) {
     loader->paused -= loader->paused > 0;
     pthread_cond_broadcast(&loader->work);
     pthread_mutex_unlock(&loader->lock);
-}
-
-double loader_wait_seconds(Loader *loader) {
-    pthread_mutex_lock(&loader->lock);
-    const double waited = loader->waited;
-    loader->waited = 0;
-    pthread_mutex_unlock(&loader->lock);
-    return waited;
 }
 
 int64_t loader_memory_bytes(const Loader *loader) {

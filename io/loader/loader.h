@@ -11,6 +11,8 @@
 #ifndef EXCON_IO_LOADER_H
 #define EXCON_IO_LOADER_H
 
+#include <stdbool.h>
+
 #include "io/dataset/dataset.h"
 #include "io/loader/order.h"
 #include "kernels/device.h"
@@ -50,6 +52,7 @@ typedef struct Batch {
 
 typedef struct Loader Loader;
 
+/* Starts the thread that reads ahead. A failed open has unwound itself: *out is NULL. */
 Status loader_open(Loader **out, const LoaderConfig *config, Error *err);
 /* Starts `epoch` (from 1) at global batch `first_batch` (mid-epoch resume). Drops what was prefetched before;
  * batches still held stay valid until released. */
@@ -60,16 +63,14 @@ int64_t loader_batches(const Loader *loader);
  * when a shard is damaged (again at every further call until the next epoch is started); STATUS_INTERNAL before the
  * first epoch or when the caller holds every slot (prefetch + 1 batches). */
 Status loader_next(Loader *loader, Batch *batch, int *done, Error *err);
-/* 1 when loader_next() would give a batch at once; 0 also when it would give an error, or none. */
-int loader_ready(Loader *loader);
+/* Would loader_next() give a batch at once? False also when it would give an error, or none. */
+bool loader_ready(Loader *loader);
 void loader_release(Loader *loader, const Batch *batch);
 /* Between pause and resume (they nest) the thread makes no HDF5 call: the caller may, but must not wait for a batch.
  * loader_pause() waits for a chunk
  * that is being read. */
 void loader_pause(Loader *loader);
 void loader_resume(Loader *loader);
-/* Seconds loader_next() spent waiting since the last call. */
-double loader_wait_seconds(Loader *loader);
 /* Upper bound of what the loader allocates, in bytes: slots, order and cache (in memory mode: the
  * whole selection). */
 int64_t loader_memory_bytes(const Loader *loader);

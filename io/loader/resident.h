@@ -19,7 +19,7 @@ typedef struct Resident {
 typedef void (*ResidentProgress)(void *ctx, int64_t images, int64_t n);
 
 /* Takes the device memory for `ids` [n] ascending of a split. STATUS_SYSTEM when it is not there, or when n exceeds
- * 2^31 - 1. */
+ * 2^31 - 1; nothing is held then, and resident_free() does nothing. */
 Status resident_open(Resident *resident, Device *device, const Dataset *dataset, Split split, const int64_t *ids,
                      int64_t n, Error *err);
 

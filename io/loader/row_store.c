@@ -5,6 +5,7 @@
  */
 #include "io/loader/row_store.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,16 +158,16 @@ Status row_store_open(RowStore **out, const Dataset *dataset, Split split, const
     return STATUS_OK;
 }
 
-int row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, uint8_t *mask) {
+bool row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, uint8_t *mask) {
     const Location at = locate(store, id);
     const int32_t p = store->place_of[at.chunk];
     if (p < 0)
-        return 0;
+        return false;
     Place *place = &store->places[p];
     place->used = ++store->clock;
     rows_copy(store, &place->rows, store->in_memory ? order_find(store->ids, store->n, id) : at.row - at.chunk_first,
               image, box, mask);
-    return 1;
+    return true;
 }
 
 /* The shard's open handle; the least recently used one makes room. */

@@ -3,6 +3,7 @@
 #ifndef EXCON_IO_ROW_STORE_H
 #define EXCON_IO_ROW_STORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "io/dataset/dataset.h"
@@ -10,13 +11,13 @@
 typedef struct RowStore RowStore;
 
 /* `ids` [n] ascending, borrowed: the rows that will be asked for. in_memory 0: at most cache_bytes of chunks (one chunk
- * at least). want_masks: boxes and masks are read and kept as well. */
+ * at least). A failed open has unwound itself: *out is NULL. want_masks: boxes and masks are read and kept as well. */
 Status row_store_open(RowStore **out, const Dataset *dataset, Split split, const int64_t *ids, int64_t n, int in_memory,
                       int64_t cache_bytes, int want_masks, Error *err);
 
-/* Copies the row into image [H,W,3], and box [4] and mask [H,W] when they were wanted. Returns 0, copying nothing, when
+/* Copies the row into image [H,W,3], and box [4] and mask [H,W] when they were wanted. False, with nothing copied, when
  * its chunk has to be loaded first. */
-int row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, uint8_t *mask);
+bool row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, uint8_t *mask);
 
 /* Reads the chunk of `id` (the only function that calls HDF5, row_store_close() apart). STATUS_DATA names file and
  * chunk. */

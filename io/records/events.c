@@ -67,20 +67,22 @@ static void add_bytes(Message *m, unsigned field, const void *data, size_t size)
     m->size += size;
 }
 
+static void add_fixed(Message *m, unsigned field, unsigned wire, uint64_t bits, size_t size) {
+    add_key(m, field, wire);
+    put_fixed(m->bytes + m->size, bits, size);
+    m->size += size;
+}
+
 static void add_double(Message *m, unsigned field, double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    add_key(m, field, WIRE_64);
-    put_fixed(m->bytes + m->size, bits, 8);
-    m->size += 8;
+    add_fixed(m, field, WIRE_64, bits, sizeof bits);
 }
 
 static void add_float(Message *m, unsigned field, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    add_key(m, field, WIRE_32);
-    put_fixed(m->bytes + m->size, bits, 4);
-    m->size += 4;
+    add_fixed(m, field, WIRE_32, bits, sizeof bits);
 }
 
 static Message event_at(int64_t step) {

@@ -82,33 +82,38 @@ static void append_quoted(Json *json, const char *value) {
 static void begin_value(Json *json, const char *key) {
     if (json->need_comma)
         append(json, ",", 1);
-    json->need_comma = 1;
+    json->need_comma = true;
     if (key) {
         append_quoted(json, key);
         append(json, ":", 1);
     }
 }
 
-void json_begin_object(Json *json, const char *key) {
+static void open_bracket(Json *json, const char *key, const char *bracket) {
     begin_value(json, key);
-    append(json, "{", 1);
-    json->need_comma = 0;
+    append(json, bracket, 1);
+    json->need_comma = false;
+}
+
+static void close_bracket(Json *json, const char *bracket) {
+    append(json, bracket, 1);
+    json->need_comma = true;
+}
+
+void json_begin_object(Json *json, const char *key) {
+    open_bracket(json, key, "{");
 }
 
 void json_end_object(Json *json) {
-    append(json, "}", 1);
-    json->need_comma = 1;
+    close_bracket(json, "}");
 }
 
 void json_begin_array(Json *json, const char *key) {
-    begin_value(json, key);
-    append(json, "[", 1);
-    json->need_comma = 0;
+    open_bracket(json, key, "[");
 }
 
 void json_end_array(Json *json) {
-    append(json, "]", 1);
-    json->need_comma = 1;
+    close_bracket(json, "]");
 }
 
 void json_number(Json *json, const char *key, double value) {
@@ -139,7 +144,7 @@ void json_end_line(Json *json) {
     append(json, "\n", 1);
 }
 
-void json_bool(Json *json, const char *key, int value) {
+void json_bool(Json *json, const char *key, bool value) {
     begin_value(json, key);
     append(json, value ? "true" : "false", value ? 4 : 5);
 }

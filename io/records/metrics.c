@@ -3,6 +3,7 @@
  * last line without its newline was torn by a kill or a full disk and is cut off always. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static const char *string_end(const char *at) {
 }
 
 /* Value of the top-level key "step" of one line; 0 when there is none. */
-static int line_step(const char *line, int64_t *step) {
+static bool line_step(const char *line, int64_t *step) {
     static const char key[] = "\"step\"";
     int depth = 0;
     for (const char *at = line; *at; at++) {
@@ -39,7 +40,7 @@ static int line_step(const char *line, int64_t *step) {
         } else if (*at == '"') {
             const char *end = string_end(at);
             if (!end)
-                return 0;
+                return false;
             const char *after = end + 1 + strspn(end + 1, " \t");
             if (depth == 1 && *after == ':' && (size_t)(end + 1 - at) == strlen(key) &&
                 memcmp(at, key, strlen(key)) == 0) {
@@ -50,7 +51,7 @@ static int line_step(const char *line, int64_t *step) {
             at = end;
         }
     }
-    return 0;
+    return false;
 }
 
 /* Bytes to keep: whole lines before the first one of a step beyond `after_step` (-1: all whole lines). */

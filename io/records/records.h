@@ -4,6 +4,7 @@
 #ifndef EXCON_IO_RECORDS_H
 #define EXCON_IO_RECORDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +15,7 @@
 typedef struct Json {
     char *text; /* malloc'ed, 0-terminated */
     size_t size, capacity;
-    int need_comma;
+    bool need_comma;
 } Json;
 void json_init(Json *json);
 void json_free(Json *json);
@@ -25,7 +26,7 @@ void json_end_array(Json *json);
 void json_number(Json *json, const char *key, double value); /* shortest text that reads back equal */
 void json_integer(Json *json, const char *key, int64_t value);
 void json_string(Json *json, const char *key, const char *value);
-void json_bool(Json *json, const char *key, int value);
+void json_bool(Json *json, const char *key, bool value);
 /* A newline behind the last value, for an object that is a file of its own. */
 void json_end_line(Json *json);
 
@@ -34,6 +35,7 @@ void json_end_line(Json *json);
 enum { RECORDS_SCHEMA = 1 };
 
 /* ---- metrics.jsonl ---------------------------------------------------------------------------------------------- */
+/* A failed open, here and of the event file, has unwound itself: *out is NULL, which the close functions pass over. */
 typedef struct Metrics Metrics;
 /* Opens for appending. When resuming, everything from the first record of step > `after_step` on, left by a killed run,
  * is cut off first (-1: keep); a torn last line always is. One write() per record; a record that does not fit on the

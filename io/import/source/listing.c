@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,30 +16,30 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-int listing_is_dropping(const char *name) {
+bool listing_is_dropping(const char *name) {
     static const char *const known[] = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "Icon\r"};
     if (name[0] == '.')
-        return 1;
+        return true;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcasecmp(name, known[i]) == 0)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
-static int is_image(const char *name) {
+static bool is_image(const char *name) {
     static const char *const endings[] = {"jpeg", "jpg", "png", "bmp", "gif", "webp", "tif", "tiff"};
     const char *dot = strrchr(name, '.');
     for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
         if (strcasecmp(dot + 1, endings[i]) == 0)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
-static int is_among(const char *name, const char *const *names, int64_t count) {
+static bool is_among(const char *name, const char *const *names, int64_t count) {
     return count > 0 && bsearch(&name, names, (size_t)count, sizeof *names, compare_names) != NULL;
 }
 
-static int is_folder(const char *parent, const struct dirent *item) {
+static bool is_folder(const char *parent, const struct dirent *item) {
     char path[PATH_MAX + 256];
     struct stat info;
     if (item->d_type != DT_UNKNOWN && item->d_type != DT_LNK)
@@ -49,7 +50,7 @@ static int is_folder(const char *parent, const struct dirent *item) {
 
 /* Goes through `path`, counting what is wanted (images, or folders) and not among `names`; `first` gets the first in
  * the alphabet. STATUS_NO_INPUT when there is no such folder, STATUS_IO when it cannot be read to its end. */
-static Status find_others(const char *path, int folders, const char *const *names, int64_t count, int64_t *others,
+static Status find_others(const char *path, bool folders, const char *const *names, int64_t count, int64_t *others,
                           char first[NAME_SHOWN], Error *err) {
     DIR *folder = opendir(path);
     if (!folder)
@@ -78,7 +79,7 @@ Status listing_check(const char *folder, const char *list, const char **names, i
     for (int64_t i = 1; i < count; i++)
         if (strcmp(names[i], names[i - 1]) == 0)
             return error_set(err, STATUS_DATA, "%s: %s is listed twice", list, names[i]);
-    RETURN_IF(find_others(folder, 0, names, count, &others, first, err));
+    RETURN_IF(find_others(folder, false, names, count, &others, first, err));
     if (others > 0)
         return error_set(err, STATUS_DATA,
                          "%s: holds %lld image%s that %s does not list, %s among them: is the list cut short, or were "
@@ -90,7 +91,7 @@ Status listing_check(const char *folder, const char *list, const char **names, i
 Status listing_check_folders(const char *parent, const char *list, char *const *names, int64_t count, Error *err) {
     char first[NAME_SHOWN] = "";
     int64_t others = 0;
-    RETURN_IF(find_others(parent, 1, (const char *const *)names, count, &others, first, err));
+    RETURN_IF(find_others(parent, true, (const char *const *)names, count, &others, first, err));
     if (others > 0)
         return error_set(
             err, STATUS_DATA,

@@ -14,7 +14,7 @@ typedef struct TextLines {
 } TextLines;
 
 /* A byte-order mark is passed over. STATUS_DATA for what is no such text: UTF-16, a zero byte, lines that end with
- * a carriage return alone. */
+ * a carriage return alone. A failed open has unwound itself: closing the lines does nothing. */
 Status text_open(TextLines *lines, const char *path, Error *err);
 void text_close(TextLines *lines);
 
