@@ -138,16 +138,17 @@ static void norm_of(Run *r, int64_t M, int C) {
     float *mean = out(r, DTYPE_F32, C, "mean", TOLERANCE_F32), *invstd = out(r, DTYPE_F32, C, "invstd", TOLERANCE_F32);
     float *scale = out(r, DTYPE_F32, C, "scale", TOLERANCE_F32), *shift = out(r, DTYPE_F32, C, "shift", TOLERANCE_F32);
     float *running = inout(r, DTYPE_F32, 2 * C, "running", TOLERANCE_F32);
+    const NormStatistics stats = {mean, invstd, scale, shift};
+    const NormParameters parameters = {gamma, beta, running, running + C, 1e-5f, 0.1f};
     r->ops->norm->sums(d, M, C, r->type, x, sums);
-    r->ops->norm->finalize(d, C, sums, (double)M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift, running,
-                           running + C);
-    r->ops->norm->apply(d, M, C, r->type, x, scale, shift, residual, 1, out(r, r->type, M * C, "apply", stored(r)));
+    r->ops->norm->finalize(d, C, sums, (double)M, &parameters, &stats);
+    r->ops->norm->apply(d, M, C, r->type, x, &stats, residual, 1, out(r, r->type, M * C, "apply", stored(r)));
     void *dz = inout(r, r->type, M * C, "dz", stored(r));
     double *back = out(r, DTYPE_F64, 2 * C, "backward sums", stored(r));
-    r->ops->norm->backward_sums(d, M, C, r->type, dz, dy2, y, x, mean, invstd, scale, shift, 1, back);
+    r->ops->norm->backward_sums(d, M, C, r->type, dz, dy2, y, x, &stats, 1, back);
     r->ops->norm->backward_params(d, C, back, inout(r, DTYPE_F32, C, "dgamma", stored(r)),
                                   inout(r, DTYPE_F32, C, "dbeta", stored(r)));
-    r->ops->norm->backward_apply(d, M, C, r->type, dz, x, mean, invstd, scale, back, (double)M,
+    r->ops->norm->backward_apply(d, M, C, r->type, dz, x, &stats, back, (double)M,
                                  out(r, r->type, M * C, "dx", stored(r)));
     r->ops->norm->fold(d, C, 27, floats(r, 27 * C), scale, r->type, out(r, r->type, 27 * C, "folded", stored(r)));
 }

@@ -24,24 +24,22 @@ static void run_norm(OpsBench *o, const void *arg) {
     const Activation *a = arg;
     const Ops *ops = o->d->ops;
     const int C = a->C;
-    float *mean = a->scale, *invstd = mean + C, *scale = mean + 2 * C, *shift = mean + 3 * C;
+    const NormStatistics stats = {a->scale, a->scale + C, a->scale + 2 * C, a->scale + 3 * C};
     switch (a->which) {
     case NORM_SUMS:
         ops->norm->sums(o->d, a->M, C, o->dtype, a->x, a->sums);
         break;
     case NORM_APPLY:
-        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, scale, shift, NULL, 1, a->y);
+        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, &stats, NULL, 1, a->y);
         break;
     case NORM_APPLY_ADD:
-        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, scale, shift, a->residual, 1, a->y);
+        ops->norm->apply(o->d, a->M, C, o->dtype, a->x, &stats, a->residual, 1, a->y);
         break;
     case NORM_BACKWARD_SUMS:
-        ops->norm->backward_sums(o->d, a->M, C, o->dtype, a->y, NULL, NULL, a->x, mean, invstd, scale, shift, 1,
-                                 a->sums);
+        ops->norm->backward_sums(o->d, a->M, C, o->dtype, a->y, NULL, NULL, a->x, &stats, 1, a->sums);
         break;
     default:
-        ops->norm->backward_apply(o->d, a->M, C, o->dtype, a->y, a->x, mean, invstd, scale, a->sums, (double)a->M,
-                                  a->y);
+        ops->norm->backward_apply(o->d, a->M, C, o->dtype, a->y, a->x, &stats, a->sums, (double)a->M, a->y);
     }
 }
 

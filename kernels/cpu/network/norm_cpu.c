@@ -142,9 +142,8 @@ static void norm_sums_cpu(Device *device, int64_t M, int C, DType type, const vo
     reduce_sums(&wide, scratch, sums);
 }
 
-static void norm_finalize_cpu(Device *device, int C, const double *sums, double count, float eps, float momentum,
-                              const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
-                              float *shift, float *running_mean, float *running_var) {
+static void norm_finalize_cpu(Device *device, int C, const double *sums, double count, const NormParameters *p,
+                              const NormStatistics *out) {
     (void)device;
     if (!(count > 0))
         return;
@@ -152,30 +151,28 @@ static void norm_finalize_cpu(Device *device, int C, const double *sums, double 
         double m = sums[c] / count, variance = sums[C + c] / count - m * m;
         if (variance < 0)
             variance = 0; /* rounding only: NaN passes through */
-        double inverse = 1.0 / sqrt(variance + (double)eps);
-        mean[c] = (float)m;
-        invstd[c] = (float)inverse;
-        scale[c] = (float)(gamma[c] * inverse);
-        shift[c] = (float)(beta[c] - m * gamma[c] * inverse);
-        if (running_mean)
-            running_mean[c] += momentum * ((float)m - running_mean[c]);
-        if (running_var) {
+        double inverse = 1.0 / sqrt(variance + (double)p->eps);
+        out->mean[c] = (float)m;
+        out->invstd[c] = (float)inverse;
+        out->scale[c] = (float)(p->gamma[c] * inverse);
+        out->shift[c] = (float)(p->beta[c] - m * p->gamma[c] * inverse);
+        if (p->running_mean)
+            p->running_mean[c] += p->momentum * ((float)m - p->running_mean[c]);
+        if (p->running_var) {
             double unbiased = count > 1 ? variance * count / (count - 1) : variance;
-            running_var[c] += momentum * ((float)unbiased - running_var[c]);
+            p->running_var[c] += p->momentum * ((float)unbiased - p->running_var[c]);
         }
     }
 }
 
-static void norm_from_running_cpu(Device *device, int C, float eps, const float *running_mean, const float *running_var,
-                                  const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
-                                  float *shift) {
+static void norm_from_running_cpu(Device *device, int C, const NormParameters *p, const NormStatistics *out) {
     (void)device;
     for (int c = 0; c < C; c++) {
-        double inverse = 1.0 / sqrt((double)running_var[c] + (double)eps);
-        mean[c] = running_mean[c];
-        invstd[c] = (float)inverse;
-        scale[c] = (float)(gamma[c] * inverse);
-        shift[c] = (float)(beta[c] - running_mean[c] * gamma[c] * inverse);
+        double inverse = 1.0 / sqrt((double)p->running_var[c] + (double)p->eps);
+        out->mean[c] = p->running_mean[c];
+        out->invstd[c] = (float)inverse;
+        out->scale[c] = (float)(p->gamma[c] * inverse);
+        out->shift[c] = (float)(p->beta[c] - p->running_mean[c] * p->gamma[c] * inverse);
     }
 }
 
@@ -202,12 +199,12 @@ BODY apply_row_of(DType type, int relu, int64_t n, const void *x, const float *s
         apply_row(type, 0, n, x, scale, shift, NULL, y);
 }
 
-static void norm_apply_cpu(Device *device, int64_t M, int C, DType type, const void *x, const float *scale,
-                           const float *shift, const void *residual, int relu, void *y) {
+static void norm_apply_cpu(Device *device, int64_t M, int C, DType type, const void *x, const NormStatistics *stats,
+                           const void *residual, int relu, void *y) {
     Wide wide = wide_of(device, M, C);
     float *scales = cpu_scratch(device, 2 * (size_t)wide.width * sizeof *scales), *shifts = scales + wide.width;
-    repeat(&wide, scale, scales);
-    repeat(&wide, shift, shifts);
+    repeat(&wide, stats->scale, scales);
+    repeat(&wide, stats->shift, shifts);
 #pragma omp parallel for num_threads(wide.parts) schedule(static, 1) if (wide.parts > 1)
     for (int part = 0; part < wide.parts; part++) {
         Part p = part_of(M * C, wide.parts, part, wide.width);
@@ -277,8 +274,7 @@ BODY backward_row_type(DType type, Gate gate, int second, int with_sums, const B
 }
 
 static void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2,
-                                   const void *y, const void *x, const float *mean, const float *invstd,
-                                   const float *scale, const float *shift, int relu, double *sums) {
+                                   const void *y, const void *x, const NormStatistics *stats, int relu, double *sums) {
     Gate gate = !relu ? GATE_NONE : y ? GATE_Y : GATE_X;
     if (gate == GATE_NONE && !dy2 && !sums)
         return;
@@ -287,10 +283,10 @@ static void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type,
     char *scratch = cpu_scratch(device, total_bytes + 3 * (size_t)wide.width * sizeof(float));
     float *means = (float *)(scratch + total_bytes), *scales = means + wide.width, *shifts = scales + wide.width;
     if (sums)
-        repeat(&wide, mean, means);
+        repeat(&wide, stats->mean, means);
     if (gate == GATE_X) {
-        repeat(&wide, scale, scales);
-        repeat(&wide, shift, shifts);
+        repeat(&wide, stats->scale, scales);
+        repeat(&wide, stats->shift, shifts);
     }
 #pragma omp parallel for num_threads(wide.parts) schedule(static, 1) if (wide.parts > 1)
     for (int part = 0; part < wide.parts; part++) {
@@ -325,7 +321,7 @@ static void norm_backward_sums_cpu(Device *device, int64_t M, int C, DType type,
         return;
     reduce_sums(&wide, scratch, sums);
     for (int c = 0; c < C; c++)
-        sums[C + c] *= (double)invstd[c];
+        sums[C + c] *= (double)stats->invstd[c];
 }
 
 static void norm_backward_params_cpu(Device *device, int C, const double *sums, float *dgamma, float *dbeta) {
@@ -349,19 +345,18 @@ BODY backward_apply_row(DType type, int batch, int64_t n, const void *dz, const 
 }
 
 static void norm_backward_apply_cpu(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
-                                    const float *mean, const float *invstd, const float *scale, const double *sums,
-                                    double count, void *dx) {
+                                    const NormStatistics *stats, const double *sums, double count, void *dx) {
     Wide wide = wide_of(device, M, C);
     float *a = cpu_scratch(device, 4 * (size_t)wide.width * sizeof *a), *m = a + wide.width;
     float *b = m + wide.width, *c = b + wide.width;
     int batch = sums != NULL;
-    repeat(&wide, scale, a);
+    repeat(&wide, stats->scale, a);
     if (batch) {
-        repeat(&wide, mean, m);
+        repeat(&wide, stats->mean, m);
         for (int64_t i = 0; i < wide.width; i++) {
             int64_t channel = i % C;
-            b[i] = (float)(-(double)scale[channel] * (double)invstd[channel] * sums[C + channel] / count);
-            c[i] = (float)(-(double)scale[channel] * sums[channel] / count);
+            b[i] = (float)(-(double)stats->scale[channel] * (double)stats->invstd[channel] * sums[C + channel] / count);
+            c[i] = (float)(-(double)stats->scale[channel] * sums[channel] / count);
         }
     }
 #pragma omp parallel for num_threads(wide.parts) schedule(static, 1) if (wide.parts > 1)

@@ -146,11 +146,7 @@ static void norm_sums_cuda(Device *device, int64_t M, int C, DType type, const v
 
 /* ---- per channel ------------------------------------------------------------------------------------------------- */
 
-typedef struct ChannelStats {
-    float *mean, *invstd, *scale, *shift;
-} ChannelStats;
-
-static __device__ __forceinline__ void store_stats(const ChannelStats &out, int c, double mean, double variance,
+static __device__ __forceinline__ void store_stats(const NormStatistics &out, int c, double mean, double variance,
                                                    float eps, float gamma, float beta) {
     const double inverse = 1.0 / sqrt(variance + (double)eps);
     out.mean[c] = (float)mean;
@@ -159,9 +155,7 @@ static __device__ __forceinline__ void store_stats(const ChannelStats &out, int 
     out.shift[c] = (float)((double)beta - mean * (double)gamma * inverse);
 }
 
-static __global__ void finalize_kernel(int C, const double *sums, double count, float eps, float momentum,
-                                       const float *gamma, const float *beta, ChannelStats out, float *running_mean,
-                                       float *running_var) {
+static __global__ void finalize_kernel(int C, const double *sums, double count, NormParameters p, NormStatistics out) {
     const int c = (int)grid_first();
     if (c >= C)
         return;
@@ -169,37 +163,29 @@ static __global__ void finalize_kernel(int C, const double *sums, double count, 
     double variance = sums[C + c] / count - mean * mean;
     if (variance < 0)
         variance = 0; /* rounding only: NaN passes through */
-    store_stats(out, c, mean, variance, eps, gamma[c], beta[c]);
-    if (running_mean)
-        running_mean[c] += momentum * ((float)mean - running_mean[c]);
-    if (running_var) {
+    store_stats(out, c, mean, variance, p.eps, p.gamma[c], p.beta[c]);
+    if (p.running_mean)
+        p.running_mean[c] += p.momentum * ((float)mean - p.running_mean[c]);
+    if (p.running_var) {
         const double unbiased = count > 1 ? variance * count / (count - 1) : variance;
-        running_var[c] += momentum * ((float)unbiased - running_var[c]);
+        p.running_var[c] += p.momentum * ((float)unbiased - p.running_var[c]);
     }
 }
 
-static void norm_finalize_cuda(Device *device, int C, const double *sums, double count, float eps, float momentum,
-                               const float *gamma, const float *beta, float *mean, float *invstd, float *scale,
-                               float *shift, float *running_mean, float *running_var) {
-    const ChannelStats out = {mean, invstd, scale, shift};
+static void norm_finalize_cuda(Device *device, int C, const double *sums, double count, const NormParameters *p,
+                               const NormStatistics *out) {
     if (count > 0)
-        CUDA_LAUNCH(device, finalize_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, sums, count, eps, momentum, gamma,
-                    beta, out, running_mean, running_var);
+        CUDA_LAUNCH(device, finalize_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, sums, count, *p, *out);
 }
 
-static __global__ void from_running_kernel(int C, float eps, const float *running_mean, const float *running_var,
-                                           const float *gamma, const float *beta, ChannelStats out) {
+static __global__ void from_running_kernel(int C, NormParameters p, NormStatistics out) {
     const int c = (int)grid_first();
     if (c < C)
-        store_stats(out, c, (double)running_mean[c], (double)running_var[c], eps, gamma[c], beta[c]);
+        store_stats(out, c, (double)p.running_mean[c], (double)p.running_var[c], p.eps, p.gamma[c], p.beta[c]);
 }
 
-static void norm_from_running_cuda(Device *device, int C, float eps, const float *running_mean,
-                                   const float *running_var, const float *gamma, const float *beta, float *mean,
-                                   float *invstd, float *scale, float *shift) {
-    const ChannelStats out = {mean, invstd, scale, shift};
-    CUDA_LAUNCH(device, from_running_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, eps, running_mean, running_var,
-                gamma, beta, out);
+static void norm_from_running_cuda(Device *device, int C, const NormParameters *p, const NormStatistics *out) {
+    CUDA_LAUNCH(device, from_running_kernel, (unsigned)ceil_div(C, WARP), WARP, 0, C, *p, *out);
 }
 
 static __global__ void backward_params_kernel(int C, const double *sums, float *dgamma, float *dbeta) {
@@ -265,8 +251,9 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT)
     });
 }
 
-static void norm_apply_cuda(Device *device, int64_t M, int C, DType type, const void *x, const float *scale,
-                            const float *shift, const void *residual, int relu, void *y) {
+static void norm_apply_cuda(Device *device, int64_t M, int C, DType type, const void *x, const NormStatistics *stats,
+                            const void *residual, int relu, void *y) {
+    const float *scale = stats->scale, *shift = stats->shift;
     if (M == 0)
         return;
     const bool wide = lanes_fit(type, C, x) && lanes_fit(type, C, residual) && lanes_fit(type, C, y) &&
@@ -350,8 +337,8 @@ template <typename T, Gate GATE> static void launch_backward(Device *device, con
 }
 
 static void norm_backward_sums_cuda(Device *device, int64_t M, int C, DType type, void *dy, const void *dy2,
-                                    const void *y, const void *x, const float *mean, const float *invstd,
-                                    const float *scale, const float *shift, int relu, double *sums) {
+                                    const void *y, const void *x, const NormStatistics *stats, int relu, double *sums) {
+    const float *mean = stats->mean, *scale = stats->scale, *shift = stats->shift;
     const Gate gate = !relu ? GATE_NONE : y ? GATE_Y : GATE_X;
     if (!sums && (M == 0 || (gate == GATE_NONE && !dy2)))
         return;
@@ -371,7 +358,7 @@ static void norm_backward_sums_cuda(Device *device, int64_t M, int C, DType type
                 launch_backward<T, GATE_NONE>(device, t, p);
         });
     if (sums)
-        combine(device, &t, partial, invstd, sums);
+        combine(device, &t, partial, stats->invstd, sums);
 }
 
 /* ---- backward, second pass --------------------------------------------------------------------------------------- */
@@ -419,8 +406,8 @@ static __global__ void __launch_bounds__(BLOCK, RESIDENT_BACKWARD)
 }
 
 static void norm_backward_apply_cuda(Device *device, int64_t M, int C, DType type, const void *dz, const void *x,
-                                     const float *mean, const float *invstd, const float *scale, const double *sums,
-                                     double count, void *dx) {
+                                     const NormStatistics *stats, const double *sums, double count, void *dx) {
+    const float *mean = stats->mean, *invstd = stats->invstd, *scale = stats->scale;
     if (M == 0)
         return;
     const bool wide = lanes_fit(type, C, dz) && lanes_fit(type, C, x) && lanes_fit(type, C, mean) &&

@@ -215,16 +215,16 @@ static void stretch_free(Stretch *s) {
 
 static void stretch_issue(const Stretch *s) {
     Device *d = s->device;
-    float *mean = s->stats.data, *invstd = mean + STRETCH_C, *scale = invstd + STRETCH_C, *shift = scale + STRETCH_C;
-    const float *gamma = s->affine.data, *beta = gamma + STRETCH_C;
+    float *mean = s->stats.data, *gamma = s->affine.data;
+    const NormStatistics stats = {mean, mean + STRETCH_C, mean + 2 * STRETCH_C, mean + 3 * STRETCH_C};
+    const NormParameters parameters = {.gamma = gamma, .beta = gamma + STRETCH_C, .eps = 1e-5f, .momentum = 0.1f};
     if (s->stamps)
         d->ops->stream->stamp(d, 2);
     d->ops->memory->copy_in(d, s->x.data, s->pinned, STRETCH_N * sizeof(float));
     d->ops->norm->sums(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, s->sums.data);
-    d->ops->norm->finalize(d, STRETCH_C, s->sums.data, STRETCH_M, 1e-5f, 0.1f, gamma, beta, mean, invstd, scale, shift,
-                           NULL, NULL);
+    d->ops->norm->finalize(d, STRETCH_C, s->sums.data, STRETCH_M, &parameters, &stats);
     d->ops->memory->zero(d, s->y.data, STRETCH_N * sizeof(float));
-    d->ops->norm->apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, scale, shift, s->y.data, 1, s->y.data);
+    d->ops->norm->apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, &stats, s->y.data, 1, s->y.data);
     d->ops->convert->cast(d, STRETCH_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
     d->ops->convert->add(d, STRETCH_N, s->y.data, s->total.data);
     d->ops->convert->sum(d, STRETCH_N, s->total.data, 0.5, s->seen.data);

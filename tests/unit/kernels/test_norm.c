@@ -97,8 +97,10 @@ static void finalize_case(Device *d, double count, int with_running) {
         v[c] += (double)momentum * (variance * (count > 1 ? count / (count - 1) : 1) - v[c]);
     }
     tensor_set(&sums, totals);
-    d->ops->norm->finalize(d, C, sums.data, count, eps, momentum, gamma.data, beta.data, out[0].data, out[1].data,
-                           out[2].data, out[3].data, with_running ? rm.data : NULL, with_running ? rv.data : NULL);
+    const NormStatistics stats = {out[0].data, out[1].data, out[2].data, out[3].data};
+    const NormParameters parameters = {
+        gamma.data, beta.data, with_running ? rm.data : NULL, with_running ? rv.data : NULL, eps, momentum};
+    d->ops->norm->finalize(d, C, sums.data, count, &parameters, &stats);
     const char *names[] = {"mean", "invstd", "scale", "shift"};
     for (int i = 0; i < 4; i++) {
         assert_true(tensor_equals(names[i], &out[i], want[i], TOLERANCE_F32));
@@ -127,15 +129,15 @@ static void test_finalize_one_position(void **state) {
     Tensor rv = tensor_random(d, DTYPE_F32, 1, 2, 2, 1);
     float *o = out.data;
     tensor_set(&sums, totals);
-    d->ops->norm->finalize(d, 1, sums.data, 1, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data,
-                           rv.data);
+    const NormStatistics stats = {o, o + 1, o + 2, o + 3};
+    const NormParameters parameters = {one.data, one.data, rm.data, rv.data, 1.0f, 0.1f};
+    d->ops->norm->finalize(d, 1, sums.data, 1, &parameters, &stats);
     double want[4] = {3, 1, 1, -2};
     assert_true(tensor_equals("one position", &out, want, TOLERANCE_F32));
     assert_true(tensor_equals("running mean", &rm, want_mean, TOLERANCE_F32));
     assert_true(tensor_equals("running var", &rv, want_var, TOLERANCE_F32));
     double *before = tensor_values(&out);
-    d->ops->norm->finalize(d, 1, sums.data, 0, 1.0f, 0.1f, one.data, one.data, o, o + 1, o + 2, o + 3, rm.data,
-                           rv.data);
+    d->ops->norm->finalize(d, 1, sums.data, 0, &parameters, &stats);
     assert_true(tensor_equals("count 0", &out, before, TOLERANCE_EXACT));
     assert_true(tensor_equals("count 0, running mean", &rm, want_mean, TOLERANCE_F32));
     assert_true(tensor_equals("count 0, running var", &rv, want_var, TOLERANCE_F32));
@@ -159,8 +161,9 @@ static void variance_case(Device *d, DType type, int64_t M, int C, double low, d
         want[c] = 1 / sqrt(want_var[c] * (double)(M - 1) / (double)M + (double)eps);
     float *o = out.data;
     d->ops->norm->sums(d, M, C, type, x.data, sums.data);
-    d->ops->norm->finalize(d, C, sums.data, (double)M, eps, 1.0f, one.data, one.data, o, o + C, o + 2 * C, o + 3 * C,
-                           rm.data, rv.data);
+    const NormStatistics stats = {o, o + C, o + 2 * C, o + 3 * C};
+    const NormParameters parameters = {one.data, one.data, rm.data, rv.data, eps, 1.0f};
+    d->ops->norm->finalize(d, C, sums.data, (double)M, &parameters, &stats);
     double *got = tensor_values(&out), *got_var = tensor_values(&rv);
     assert_true(compare_vectors("invstd of a nearly constant channel", C, got + C, want, TOLERANCE_F32));
     if (low < high)
@@ -204,8 +207,9 @@ static void test_from_running(void **state) {
     }
     for (int i = 0; i < 4; i++)
         out[i] = tensor_new(d, DTYPE_F32, C);
-    d->ops->norm->from_running(d, C, eps, rm.data, rv.data, gamma.data, beta.data, out[0].data, out[1].data,
-                               out[2].data, out[3].data);
+    const NormStatistics stats = {out[0].data, out[1].data, out[2].data, out[3].data};
+    const NormParameters parameters = {gamma.data, beta.data, rm.data, rv.data, eps, 0};
+    d->ops->norm->from_running(d, C, &parameters, &stats);
     for (int i = 0; i < 4; i++) {
         assert_true(tensor_equals("from running", &out[i], want[i], TOLERANCE_F32));
         tensor_free(&out[i]);
@@ -232,8 +236,8 @@ static void apply_case(Device *d, DType type, int64_t M, int C, int kind) {
             want[i] = 0;
     }
     Tensor *out = kind & APPLY_OVER_X ? &x : (kind & APPLY_OVER_RESIDUAL) == APPLY_OVER_RESIDUAL ? &residual : &y;
-    d->ops->norm->apply(d, M, C, type, x.data, scale.data, shift.data, with_residual ? residual.data : NULL, relu,
-                        out->data);
+    const NormStatistics stats = {.scale = scale.data, .shift = shift.data};
+    d->ops->norm->apply(d, M, C, type, x.data, &stats, with_residual ? residual.data : NULL, relu, out->data);
     assert_true(tensor_equals("apply", out, want, stored(type)));
     free(xs), free(rs), free(sc), free(sh), free(want);
     tensor_free(&x), tensor_free(&residual), tensor_free(&scale), tensor_free(&shift), tensor_free(&y);
@@ -254,7 +258,8 @@ static void test_apply_keeps_nan(void **state) {
         Tensor x = tensor_new(d, types[t], 3), scale = tensor_random(d, DTYPE_F32, 1, 1, 1, 1);
         Tensor shift = tensor_zero(d, DTYPE_F32, 1), y = tensor_zero(d, types[t], 3);
         tensor_set(&x, values);
-        d->ops->norm->apply(d, 3, 1, types[t], x.data, scale.data, shift.data, NULL, 1, y.data);
+        const NormStatistics stats = {.scale = scale.data, .shift = shift.data};
+        d->ops->norm->apply(d, 3, 1, types[t], x.data, &stats, NULL, 1, y.data);
         double *got = tensor_values(&y);
         assert_true(got[0] == 1 && isnan(got[1]) && got[2] == 0);
         free(got);
@@ -285,9 +290,10 @@ static void backward_sums_case(Device *d, DType type, int64_t M, int C, int kind
         want[C + c] += g[i] * (xs[i] - m[c]) * iv[c];
     }
     int no_sums = kind & KIND_NO_SUMS;
+    const NormStatistics stats = {mean.data, invstd.data, scale.data, shift.data};
     d->ops->norm->backward_sums(d, M, C, type, dy.data, kind & KIND_SECOND ? dy2.data : NULL,
-                                kind & KIND_RECOMPUTE ? NULL : y.data, x.data, mean.data, invstd.data, scale.data,
-                                shift.data, kind & KIND_RELU, no_sums ? NULL : sums.data);
+                                kind & KIND_RECOMPUTE ? NULL : y.data, x.data, &stats, kind & KIND_RELU,
+                                no_sums ? NULL : sums.data);
     assert_true(tensor_equals("dz", &dy, g, stored(type)));
     if (!no_sums)
         assert_true(tensor_equals("backward sums", &sums, want, TOLERANCE_F32));
@@ -342,8 +348,8 @@ static void backward_apply_case(Device *d, DType type, int64_t M, int C, int bat
     }
     dx = tensor_new(d, type, n);
     Tensor *out = in_place ? &dz : &dx;
-    d->ops->norm->backward_apply(d, M, C, type, dz.data, x.data, mean.data, invstd.data, scale.data,
-                                 batch ? sums.data : NULL, count, out->data);
+    const NormStatistics stats = {.mean = mean.data, .invstd = invstd.data, .scale = scale.data};
+    d->ops->norm->backward_apply(d, M, C, type, dz.data, x.data, &stats, batch ? sums.data : NULL, count, out->data);
     assert_true(tensor_equals("backward apply", out, want, stored(type)));
     free(g), free(xs), free(m), free(iv), free(sc), free(s), free(want);
     tensor_free(&dz), tensor_free(&x), tensor_free(&dx), tensor_free(&mean), tensor_free(&invstd);
@@ -359,14 +365,15 @@ static void test_backward_apply(void **state) {
 
 /* A batch norm forward and backward, in place in `work` [M,C] from its element `at` on; what is left there is dx. */
 static void layer_in_place(Device *d, DType type, int64_t M, int C, const Tensor *x, Tensor *work, int at,
-                           const Tensor *stats, Tensor *sums) {
+                           const Tensor *vectors, Tensor *sums) {
     const Ops *ops = d->ops;
-    const float *mean = stats->data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
+    float *mean = vectors->data;
+    const NormStatistics stats = {mean, mean + C, mean + 2 * C, mean + 3 * C};
     void *v = (char *)work->data + (size_t)at * dtype_size(type);
     ops->memory->copy(d, v, x->data, (size_t)(M * C) * dtype_size(type));
-    ops->norm->apply(d, M, C, type, v, scale, shift, x->data, 1, v);
-    ops->norm->backward_sums(d, M, C, type, v, x->data, NULL, x->data, mean, invstd, scale, shift, 1, sums->data);
-    ops->norm->backward_apply(d, M, C, type, v, x->data, mean, invstd, scale, sums->data, (double)M, v);
+    ops->norm->apply(d, M, C, type, v, &stats, x->data, 1, v);
+    ops->norm->backward_sums(d, M, C, type, v, x->data, NULL, x->data, &stats, 1, sums->data);
+    ops->norm->backward_apply(d, M, C, type, v, x->data, &stats, sums->data, (double)M, v);
     ops->norm->sums(d, M, C, type, v, sums->data);
 }
 
@@ -433,21 +440,22 @@ static void test_layer_finite_differences(void **state) {
     Tensor x = tensor_random(d, DTYPE_F32, M * C, -1, 2, 1), residual = tensor_random(d, DTYPE_F32, M * C, -1, 1, 2);
     Tensor gamma = tensor_random(d, DTYPE_F32, C, 0.5, 2, 3), beta = tensor_random(d, DTYPE_F32, C, -1, 1, 4);
     Tensor dy = tensor_random(d, DTYPE_F32, M * C, -1, 1, 5), sums = tensor_new(d, DTYPE_F64, 2 * C);
-    Tensor y = tensor_new(d, DTYPE_F32, M * C), stats = tensor_new(d, DTYPE_F32, 4 * C);
+    Tensor y = tensor_new(d, DTYPE_F32, M * C), vectors = tensor_new(d, DTYPE_F32, 4 * C);
     Tensor dgamma = tensor_zero(d, DTYPE_F32, C), dbeta = tensor_zero(d, DTYPE_F32, C);
     double *xs = tensor_values(&x), *rs = tensor_values(&residual), *g = tensor_values(&gamma),
            *b = tensor_values(&beta);
     double *r = tensor_values(&dy);
-    float *mean = stats.data, *invstd = mean + C, *scale = invstd + C, *shift = scale + C;
+    float *mean = vectors.data;
+    const NormStatistics stats = {mean, mean + C, mean + 2 * C, mean + 3 * C};
+    const NormParameters parameters = {gamma.data, beta.data, NULL, NULL, eps, 0.1f};
     const Ops *ops = d->ops;
     ops->norm->sums(d, M, C, DTYPE_F32, x.data, sums.data);
-    ops->norm->finalize(d, C, sums.data, M, eps, 0.1f, gamma.data, beta.data, mean, invstd, scale, shift, NULL, NULL);
-    ops->norm->apply(d, M, C, DTYPE_F32, x.data, scale, shift, residual.data, 1, y.data);
-    ops->norm->backward_sums(d, M, C, DTYPE_F32, dy.data, NULL, y.data, x.data, mean, invstd, scale, shift, 1,
-                             sums.data);
+    ops->norm->finalize(d, C, sums.data, M, &parameters, &stats);
+    ops->norm->apply(d, M, C, DTYPE_F32, x.data, &stats, residual.data, 1, y.data);
+    ops->norm->backward_sums(d, M, C, DTYPE_F32, dy.data, NULL, y.data, x.data, &stats, 1, sums.data);
     ops->norm->backward_params(d, C, sums.data, dgamma.data, dbeta.data);
     double *dresidual = tensor_values(&dy);
-    ops->norm->backward_apply(d, M, C, DTYPE_F32, dy.data, x.data, mean, invstd, scale, sums.data, M, dy.data);
+    ops->norm->backward_apply(d, M, C, DTYPE_F32, dy.data, x.data, &stats, sums.data, M, dy.data);
     double *dx = tensor_values(&dy), *dg = tensor_values(&dgamma), *db = tensor_values(&dbeta);
     double *inputs[] = {xs, rs, g, b}, *gradients[] = {dx, dresidual, dg, db};
     const char *names[] = {"dx", "dresidual", "dgamma", "dbeta"};
@@ -469,7 +477,7 @@ static void test_layer_finite_differences(void **state) {
     }
     free(xs), free(rs), free(g), free(b), free(r), free(dresidual), free(dx), free(dg), free(db);
     tensor_free(&x), tensor_free(&residual), tensor_free(&gamma), tensor_free(&beta), tensor_free(&dy);
-    tensor_free(&sums), tensor_free(&y), tensor_free(&stats), tensor_free(&dgamma), tensor_free(&dbeta);
+    tensor_free(&sums), tensor_free(&y), tensor_free(&vectors), tensor_free(&dgamma), tensor_free(&dbeta);
 }
 
 int main(void) {

@@ -18,10 +18,10 @@ static void affine(Explainer *e, int64_t rows, float scale, const void *x, const
     const Model *m = e->model;
     const float host[CONSTANTS] = {scale, scale, scale, 0, 0, 0};
     float *constants = e->own;
+    const NormStatistics stats = {.scale = constants, .shift = constants + 3};
     m->device->ops->stream->sync(m->device);
     m->device->ops->memory->copy_in(m->device, constants, host, sizeof host);
-    m->device->ops->norm->apply(m->device, rows * m->shape.size * m->shape.size, 3, m->dtype, x, constants,
-                                constants + 3, add, 0, y);
+    m->device->ops->norm->apply(m->device, rows * m->shape.size * m->shape.size, 3, m->dtype, x, &stats, add, 0, y);
     m->device->ops->stream->sync(m->device);
 }
 

@@ -59,22 +59,26 @@ static Status wire(Model *model, Layer *layer, bool own, Error *err) {
 
 /* ---- statistics ---- */
 
-enum { STAT_MEAN, STAT_INVSTD, STAT_SCALE, STAT_SHIFT };
-
-static float *stat(const Model *model, const Layer *layer, int which) {
-    return model->stats + norm_of(layer)->stats + (int64_t)which * norm_of(layer)->channels;
+static NormStatistics statistics_of(const Model *model, const Layer *layer) {
+    const int C = norm_of(layer)->channels;
+    float *at = model->stats + norm_of(layer)->stats;
+    return (NormStatistics){.mean = at, .invstd = at + C, .scale = at + 2 * C, .shift = at + 3 * C};
 }
 
-static const float *gamma_of(const Model *model, const Layer *layer) {
-    return model->master + model->params[layer->first_span].offset;
-}
-
-static const float *beta_of(const Model *model, const Layer *layer) {
-    return model->master + model->params[layer->first_span + 1].offset;
+/* `running`: with the running statistics, to be read or updated. */
+static NormParameters parameters_of(const Model *model, const Layer *layer, bool running) {
+    const Norm *norm = norm_of(layer);
+    float *at = running ? model->running + norm->running : NULL;
+    return (NormParameters){.gamma = model->master + model->params[layer->first_span].offset,
+                            .beta = model->master + model->params[layer->first_span + 1].offset,
+                            .running_mean = at,
+                            .running_var = at ? at + norm->channels : NULL,
+                            .eps = model->bn_eps,
+                            .momentum = model->bn_momentum};
 }
 
 FoldedNorm norm_folded(const Model *model, const Layer *layer) {
-    return (FoldedNorm){.shift = stat(model, layer, STAT_SHIFT),
+    return (FoldedNorm){.shift = statistics_of(model, layer).shift,
                         .residual = layer->residual,
                         .out = layer->out,
                         .relu = norm_of(layer)->relu};
@@ -82,27 +86,23 @@ FoldedNorm norm_folded(const Model *model, const Layer *layer) {
 
 static void prepare_running(Model *model, const Layer *layer, bool fold) {
     const Norm *norm = norm_of(layer);
-    const float *running = model->running + norm->running;
-    model->device->ops->norm->from_running(model->device, norm->channels, model->bn_eps, running,
-                                           running + norm->channels, gamma_of(model, layer), beta_of(model, layer),
-                                           stat(model, layer, STAT_MEAN), stat(model, layer, STAT_INVSTD),
-                                           stat(model, layer, STAT_SCALE), stat(model, layer, STAT_SHIFT));
+    const NormParameters parameters = parameters_of(model, layer, true);
+    const NormStatistics stats = statistics_of(model, layer);
+    model->device->ops->norm->from_running(model->device, norm->channels, &parameters, &stats);
     if (fold && norm->pair)
-        conv_fold(model, norm->pair, stat(model, layer, STAT_SCALE));
+        conv_fold(model, norm->pair, stats.scale);
 }
 
-/* From sums over so many positions; `running` NULL leaves the running statistics as they are. */
-static void finalize(const Model *model, const Layer *layer, const double *sums, double count, float *running) {
-    const int C = norm_of(layer)->channels;
-    model->device->ops->norm->finalize(model->device, C, sums, count, model->bn_eps, model->bn_momentum,
-                                       gamma_of(model, layer), beta_of(model, layer), stat(model, layer, STAT_MEAN),
-                                       stat(model, layer, STAT_INVSTD), stat(model, layer, STAT_SCALE),
-                                       stat(model, layer, STAT_SHIFT), running, running ? running + C : NULL);
+/* From sums over so many positions; `running`: the running statistics take a step towards them. */
+static void finalize(const Model *model, const Layer *layer, const double *sums, double count, bool running) {
+    const NormParameters parameters = parameters_of(model, layer, running);
+    const NormStatistics stats = statistics_of(model, layer);
+    model->device->ops->norm->finalize(model->device, norm_of(layer)->channels, sums, count, &parameters, &stats);
 }
 
 static void update_running(Model *model, const Layer *layer, const double *saved, int64_t rows) {
     const Norm *norm = norm_of(layer);
-    finalize(model, layer, saved + norm->sums, (double)rows * norm->positions, model->running + norm->running);
+    finalize(model, layer, saved + norm->sums, (double)rows * norm->positions, true);
 }
 
 static void sum_moments(const Walk *walk, const Layer *layer) {
@@ -149,12 +149,11 @@ static void forward(const Walk *walk, const Layer *layer) {
     if (walk->norm == NORM_BATCH) {
         if (!norm->joins)
             compute_moments(walk, layer);
-        finalize(model, layer, model->sums + norm->sums, positions(walk, layer),
-                 walk->update_running ? model->running + norm->running : NULL);
+        finalize(model, layer, model->sums + norm->sums, positions(walk, layer), walk->update_running);
     }
+    const NormStatistics stats = statistics_of(model, layer);
     model->device->ops->norm->apply(model->device, walk->rows * norm->positions, norm->channels, model->dtype,
-                                    walk_at(walk, layer->in), stat(model, layer, STAT_SCALE),
-                                    stat(model, layer, STAT_SHIFT), walk_at(walk, layer->residual), norm->relu,
+                                    walk_at(walk, layer->in), &stats, walk_at(walk, layer->residual), norm->relu,
                                     walk_at(walk, layer->out));
 }
 
@@ -174,23 +173,20 @@ static void backward(const Walk *walk, const Layer *layer) {
     const Ops *ops = model->device->ops;
     const int C = norm_of(layer)->channels;
     const int64_t M = walk->rows * norm_of(layer)->positions;
+    const NormStatistics stats = statistics_of(model, layer);
     const bool batch = walk->norm == NORM_BATCH, train = walk->plan->kind == PLAN_TRAIN;
     double *sums = batch || train ? model->sums + model->sums_total : NULL;
     void *dz = walk_gradient_at(walk, layer->dy);
     const void *y = layer->residual >= 0 ? walk_at(walk, layer->out) : NULL;
     ops->norm->backward_sums(model->device, M, C, model->dtype, dz, walk_gradient_at(walk, layer->dy2), y,
-                             walk_at(walk, layer->in), stat(model, layer, STAT_MEAN), stat(model, layer, STAT_INVSTD),
-                             stat(model, layer, STAT_SCALE), stat(model, layer, STAT_SHIFT), norm_of(layer)->relu,
-                             sums);
+                             walk_at(walk, layer->in), &stats, norm_of(layer)->relu, sums);
     if (train)
         ops->norm->backward_params(model->device, C, sums, model->gradient + model->params[layer->first_span].offset,
                                    model->gradient + model->params[layer->first_span + 1].offset);
     if (batch && model->bn_global)
         model->comm->collectives->all_reduce(model->comm, sums, 2 * C, DTYPE_F64);
-    ops->norm->backward_apply(model->device, M, C, model->dtype, dz, walk_at(walk, layer->in),
-                              stat(model, layer, STAT_MEAN), stat(model, layer, STAT_INVSTD),
-                              stat(model, layer, STAT_SCALE), batch ? sums : NULL, positions(walk, layer),
-                              walk_gradient_at(walk, layer->dx));
+    ops->norm->backward_apply(model->device, M, C, model->dtype, dz, walk_at(walk, layer->in), &stats,
+                              batch ? sums : NULL, positions(walk, layer), walk_gradient_at(walk, layer->dx));
 }
 
 static const LayerKind kind = {.name = "norm",
