@@ -46,13 +46,14 @@ PHILOX_FN float philox_uniform(uint32_t bits) {
 
 /* Who draws: keeps the streams of different purposes apart under one user seed (upper counter word). */
 typedef enum PhiloxStream {
-    PHILOX_VIEW = 1,      /* augmentation: (epoch, view, sample id) */
-    PHILOX_ORDER = 2,     /* sample order of an epoch */
-    PHILOX_SPLIT = 3,     /* validation hold-out */
-    PHILOX_INIT = 4,      /* parameter initialisation */
-    PHILOX_SYNTHETIC = 5, /* procedural dataset */
-    PHILOX_IMPORT = 6,    /* storage order of imported samples */
-    PHILOX_CORRUPTION = 7 /* evaluation: (sample id, corruption, severity) */
+    PHILOX_VIEW = 1,       /* augmentation: (epoch, view, sample id) */
+    PHILOX_ORDER = 2,      /* sample order of an epoch */
+    PHILOX_SPLIT = 3,      /* validation hold-out */
+    PHILOX_INIT = 4,       /* parameter initialisation */
+    PHILOX_SYNTHETIC = 5,  /* procedural dataset */
+    PHILOX_IMPORT = 6,     /* storage order of imported samples */
+    PHILOX_CORRUPTION = 7, /* evaluation: (sample id, corruption, severity) */
+    PHILOX_BOOTSTRAP = 8   /* draws of a bootstrap: (draw) */
 } PhiloxStream;
 
 /* Sequential reader over one counter block; at most 2^32 blocks of four words. */
