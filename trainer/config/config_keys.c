@@ -121,6 +121,7 @@ const Key config_keys[] = {
     INTEGER("start_epoch", start_epoch, HASHED, 0, 100000, "0",
             "first epoch (from 1) with masked views; 0: the first step"),
 
+    ENUM("optim.name", optim.name, HASHED | IDENTITY, LIST("sgd"), "sgd", NULL, "optimiser"),
     REAL("optim.lr", optim.lr, HASHED, 0, 100, "0.5", NULL, "peak learning rate at the given batch"),
     REAL("optim.momentum", optim.momentum, HASHED, 0, 0.9999, "0.9", NULL, "of SGD, without Nesterov"),
     REAL("optim.weight_decay", optim.weight_decay, HASHED, 0, 1, "0.0001", NULL,

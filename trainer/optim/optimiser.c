@@ -1,36 +1,50 @@
 #include "trainer/optim/optimiser.h"
 
+#include <string.h>
+
+#include "kernels/buffers.h"
+
 /* The table of optimisers. */
 static const OptimiserKind *const kinds[] = {&optimiser_sgd};
 
-static size_t slot_bytes(const Optimiser *o) {
-    return sizeof(float) * (size_t)o->model->total;
+static const OptimiserKind *kind_of(const Config *config) {
+    const char *name = config_name("optim.name", config->optim.name);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        if (strcmp(kinds[k]->name, name) == 0)
+            return kinds[k];
+    return NULL;
 }
 
-static Status init_parts(Optimiser *o, Error *err) {
+static void list_slots(Optimiser *o, Buffer list[OPTIMISER_SLOTS]) {
     for (int s = 0; s < OPTIMISER_SLOTS; s++)
-        if (o->kind->slots[s])
-            RETURN_IF(
-                o->model->device->ops->memory->alloc(o->model->device, slot_bytes(o), (void **)&o->slots[s], err));
-    return o->kind->init ? o->kind->init(o, err) : STATUS_OK;
+        list[s] = (Buffer){(void **)&o->slots[s], o->kind->slots[s] ? sizeof(float) * (size_t)o->model->total : 0};
 }
 
 Status optimiser_init(Optimiser *o, const Config *config, Model *model, Error *err) {
-    *o = (Optimiser){.kind = kinds[0], .config = config, .model = model};
-    const Status status = init_parts(o, err);
+    Buffer slots[OPTIMISER_SLOTS];
+    *o = (Optimiser){0};
+    const OptimiserKind *kind = kind_of(config);
+    if (!kind)
+        return error_set(err, STATUS_INTERNAL, "optim.name: %s is in no line of the table of optimisers",
+                         config_name("optim.name", config->optim.name));
+    *o = (Optimiser){.kind = kind, .config = config, .model = model};
+    list_slots(o, slots);
+    Status status = buffers_alloc(model->device, slots, OPTIMISER_SLOTS, err);
+    if (status == STATUS_OK && kind->init)
+        status = kind->init(o, err);
     if (status != STATUS_OK)
         optimiser_free(o);
     return status;
 }
 
 void optimiser_free(Optimiser *o) {
+    Buffer slots[OPTIMISER_SLOTS];
     if (!o->kind)
         return;
     if (o->kind->free)
         o->kind->free(o);
-    for (int s = 0; s < OPTIMISER_SLOTS; s++)
-        if (o->slots[s])
-            o->model->device->ops->memory->release(o->model->device, o->slots[s], slot_bytes(o));
+    list_slots(o, slots);
+    buffers_free(o->model->device, slots, OPTIMISER_SLOTS);
     *o = (Optimiser){0};
 }
 
