@@ -79,7 +79,7 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
             continue;
         BenchContext b = {.options = options};
         RETURN_IF(configure(&b, err));
-        Status status = runtime_open(&b.runtime, &b.config, NULL, 0, err);
+        RETURN_IF(runtime_open(&b.runtime, &b.config, NULL, 0, err));
         json_init(&b.json);
         json_begin_object(&b.json, NULL);
         json_string(&b.json, "bench", what);
@@ -88,8 +88,7 @@ Status bench_run(const char *what, const BenchOptions *options, Error *err) {
         json_string(&b.json, "libraries", b.runtime.device.libraries);
         json_integer(&b.json, "ranks", b.runtime.comm.size);
         json_integer(&b.json, "threads", b.runtime.device.threads);
-        if (status == STATUS_OK)
-            status = benches[i].run(&b, err);
+        const Status status = benches[i].run(&b, err);
         json_number(&b.json, "peak_mb", bench_peak_mb());
         json_number(&b.json, "device_mb", (double)b.runtime.device.bytes_peak * 1e-6);
         json_end_object(&b.json);

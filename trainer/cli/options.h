@@ -40,12 +40,28 @@ typedef struct OptionTable {
     int positional_min, positional_max;
 } OptionTable;
 
+/* The table of an array of options. */
+#define OPTION_TABLE(text, list, least, most)                                                                          \
+    {                                                                                                                  \
+        .usage = (text), .options = (list), .option_count = sizeof(list) / sizeof *(list), .positional_min = (least),  \
+        .positional_max = (most)                                                                                       \
+    }
+
 /* Reads argv[1..argc-1] (argv[0] is the subcommand). `positional` is overwritten. `--help` or `-h` prints the usage to
  * stdout (on the launcher's rank 0) and sets *help to 1 (0 otherwise); the caller then returns STATUS_OK at once, and
  * counts of positionals are not checked. STATUS_USAGE: unknown option (names the nearest one), a missing or surplus
  * value, a repeated option that is not OPTION_REPEATED, a value that is no number of its kind, too few or too many
  * positionals. */
 Status options_parse(const OptionTable *table, int argc, char **argv, OptionList *positional, int *help, Error *err);
+
+/* options_parse for a subcommand, which returns when that fails, and when help was asked for. */
+#define OPTIONS_PARSE(table, argc, argv, positional, err)                                                              \
+    do {                                                                                                               \
+        int options_help_;                                                                                             \
+        RETURN_IF(options_parse(table, argc, argv, positional, &options_help_, err));                                  \
+        if (options_help_)                                                                                             \
+            return STATUS_OK;                                                                                          \
+    } while (0)
 
 /* Prints the words of `text`, from column `at` on, and a newline; where a line of 79 columns is full, the next begins
  * at column `indent`. */

@@ -45,12 +45,10 @@ static Status create_output(ProbeSession *p, Error *err) {
     return array_file_create(&p->out, o->out, err);
 }
 
-Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
-                  Error *err) {
-    *p = (ProbeSession){.options = options, .config = config, .std = {1, 1, 1}};
-    RETURN_IF(runtime_open(&p->runtime, config, NULL, 0, err));
+static Status open_parts(ProbeSession *p, const char *sample_dataset, Error *err) {
+    RETURN_IF(runtime_open(&p->runtime, p->config, NULL, 0, err));
     const Comm *comm = &p->runtime.comm;
-    RETURN_IF(array_file_open(&p->in, options->in, err));
+    RETURN_IF(array_file_open(&p->in, p->options->in, err));
     RETURN_IF(read_normalisation(p, err));
     RETURN_IF(array_length(p->in, sample_dataset, &p->total, err));
     p->counts = calloc((size_t)comm->size, sizeof *p->counts);
@@ -90,6 +88,13 @@ Status probe_close(ProbeSession *p, Status status, Error *err) {
     status = finish_output(p, status, err);
     free(p->counts);
     return runtime_close(&p->runtime, status, err);
+}
+
+Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
+                  Error *err) {
+    *p = (ProbeSession){.options = options, .config = config, .std = {1, 1, 1}};
+    const Status status = open_parts(p, sample_dataset, err);
+    return status == STATUS_OK ? STATUS_OK : probe_close(p, status, err);
 }
 
 static Status load_span(ProbeSession *p, const ArrayFile *file, float *arena, const Span *span, Error *err) {

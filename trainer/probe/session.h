@@ -30,7 +30,8 @@ typedef struct ProbeSession {
     int64_t *counts;            /* [size] samples of every rank */
 } ProbeSession;
 
-/* Opens ranks, device and files; `sample_dataset` gives the number of samples by its first dimension. */
+/* Opens ranks, device and files; `sample_dataset` gives the number of samples by its first dimension. A failed
+ * open has closed what it opened, as probe_close does. */
 Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *config, const char *sample_dataset,
                   Error *err);
 /* Builds the model for images of `size` pixels: weights from --checkpoint or --weights, else initialised from the seed

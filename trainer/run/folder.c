@@ -28,7 +28,7 @@ static void first_missing(const char *path, char *out, size_t size) {
     out[0] = '\0';
 }
 
-Status folder_check_moved(const char *path, const char *run_dir, char *const *sets, int set_count, Error *err) {
+static Status check_moved(const char *path, const char *run_dir, char *const *sets, int set_count, Error *err) {
     char folder[PATH_MAX], checkpoints[PATH_MAX], here[PATH_MAX], there[PATH_MAX];
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
@@ -46,6 +46,13 @@ Status folder_check_moved(const char *path, const char *run_dir, char *const *se
                      "%s belongs to the run in %s, but names run.dir %s (was the folder moved or copied?): add --set "
                      "run.dir=%s to go on with it, or another run.dir to begin one",
                      path, folder, run_dir, folder);
+}
+
+Status trainer_load_config(Config *config, const char *path, char *const *sets, int set_count, Error *err) {
+    RETURN_IF(config_load(config, path, sets, set_count, err));
+    if (!config->data.dir[0] || !config->run.dir[0])
+        return error_set(err, STATUS_CONFIG, "%s: data.dir and run.dir must be set", path);
+    return check_moved(path, config->run.dir, sets, set_count, err);
 }
 
 Status trainer_claim_folder(Trainer *t, Error *err) {

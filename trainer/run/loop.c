@@ -9,7 +9,7 @@
 #include "trainer/run/signals.h"
 #include "trainer/run/trainer.h"
 
-int trainer_at_limit(const Trainer *t) {
+bool trainer_at_limit(const Trainer *t) {
     return t->config.train.max_steps > 0 && t->at.step >= t->config.train.max_steps;
 }
 
@@ -22,7 +22,7 @@ static int stop_requested(Trainer *t) {
 
 static Status saved_for_signal(Trainer *t, int signal, Error *err) {
     if (t->last_saved != t->at.step)
-        RETURN_IF(trainer_save(t, 0, err));
+        RETURN_IF(trainer_save(t, false, err));
     return error_set(err, STATUS_RERUN, "signal %d: state saved at step %lld; start the same command again to continue",
                      signal, (long long)t->at.step);
 }
@@ -155,7 +155,7 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
         }
         const int64_t every = t->config.checkpoint.every_steps;
         if (every > 0 && t->at.step % every == 0 && t->at.cursor < t->batches && t->skipped_in_row == 0)
-            RETURN_IF(trainer_save(t, 0, err));
+            RETURN_IF(trainer_save(t, false, err));
     }
     return STATUS_OK;
 }
@@ -166,7 +166,7 @@ static int has_classifier_pass(const Trainer *t) {
 
 static Status finish_epoch(Trainer *t, Error *err) {
     EvalResult result;
-    int evaluated = 0, is_best = 0;
+    bool evaluated = false, is_best = false;
     const int64_t epoch = t->at.epoch, every = t->config.eval.every_epochs;
     if (t->select_count > 0 && every > 0 && (epoch % every == 0 || epoch == t->config.train.epochs)) {
         watchdog_phase(t->runtime.comm.watchdog, "validation", t->at.step);
@@ -175,12 +175,12 @@ static Status finish_epoch(Trainer *t, Error *err) {
             evaluator_run(&t->evaluator, &t->dataset, t->select_split, t->select_ids, t->select_count, &result, err);
         loader_resume(t->loader);
         RETURN_IF(status);
-        evaluated = 1;
+        evaluated = true;
         const double top1 = results_value(&result, "top1");
         if (top1 > t->at.best) {
             t->at.best = top1;
             t->at.best_step = t->at.step;
-            is_best = 1;
+            is_best = true;
         }
     }
     watchdog_phase(t->runtime.comm.watchdog, "end of epoch", t->at.step);
@@ -217,7 +217,7 @@ Status trainer_run(Trainer *t, Error *err) {
     }
     if (t->resumed_from < 0 || t->config.train.epochs == 0)
         if (t->last_saved != t->at.step)
-            RETURN_IF(trainer_save(t, 0, err));
+            RETURN_IF(trainer_save(t, false, err));
     while (t->at.epoch <= t->config.train.epochs && !trainer_at_limit(t)) {
         int ended;
         RETURN_IF(run_pass(t, &ended, err));
@@ -231,7 +231,7 @@ Status trainer_run(Trainer *t, Error *err) {
         }
     }
     if (t->last_saved != t->at.step)
-        RETURN_IF(trainer_save(t, 0, err));
+        RETURN_IF(trainer_save(t, false, err));
     if (!t->trial)
         report_end(&t->report);
     return STATUS_OK;

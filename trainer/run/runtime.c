@@ -74,21 +74,26 @@ const char *runtime_precision(const Runtime *runtime) {
     return runtime->dtype == DTYPE_BF16 ? "bf16" : "f32";
 }
 
-Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
+static Status open_parts(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
     const CommOptions options = {.transport = (CommTransport)config->comm.transport,
                                  .connect_seconds = config->comm.connect_seconds};
-    char unused[256];
-    *runtime = (Runtime){0};
-    RETURN_IF(comm_init(&runtime->comm, err));
-    runtime->open = 1;
     int level;
     RETURN_IF(common_level(runtime, &level, err));
-    Status status = open_device(runtime, config, level, why ? why : unused, why ? why_size : sizeof unused, err);
+    Status status = open_device(runtime, config, level, why, why_size, err);
     RETURN_IF(comm_agree(&runtime->comm, status, err));
     runtime->dtype = choose_precision(runtime, config->precision);
     runtime->device.fatal = on_fatal;
     runtime->device.fatal_ctx = runtime;
     return comm_attach(&runtime->comm, &runtime->device, &options, err);
+}
+
+Status runtime_open(Runtime *runtime, const Config *config, char *why, size_t why_size, Error *err) {
+    char unused[256];
+    *runtime = (Runtime){0};
+    RETURN_IF(comm_init(&runtime->comm, err));
+    runtime->open = true;
+    const Status status = open_parts(runtime, config, why ? why : unused, why ? why_size : sizeof unused, err);
+    return status == STATUS_OK ? STATUS_OK : runtime_close(runtime, status, err);
 }
 
 Status runtime_close(Runtime *runtime, Status status, Error *err) {
@@ -99,7 +104,7 @@ Status runtime_close(Runtime *runtime, Status status, Error *err) {
     if (runtime->device.ops)
         device_close(&runtime->device);
     comm_finalize(&runtime->comm);
-    runtime->open = 0;
+    runtime->open = false;
     return status;
 }
 

@@ -180,28 +180,33 @@ static void show_banner(Trainer *t) {
     banner_show(&banner, &t->report.log);
 }
 
-Status trainer_open(Trainer *t, const Config *config, int bar, int trial, Error *err) {
+static Status open_parts(Trainer *t, Error *err) {
+    RETURN_IF(runtime_open(&t->runtime, &t->config, t->backend_choice, sizeof t->backend_choice, err));
+    RETURN_IF(open_data(t, err));
+    RETURN_IF(schedule_settle(&t->config, t->train_count, err));
+    RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
+    start_position(t);
+    RETURN_IF(t->trial ? trainer_look(t, err) : open_folder(t, err));
+    RETURN_IF(comm_agree(&t->runtime.comm, trainer_open_loader(t, err), err));
+    describe(t);
+    return t->trial || t->idle ? STATUS_OK : trainer_open_records(t, err);
+}
+
+Status trainer_open(Trainer *t, const Config *config, const TrainerOptions *options, Error *err) {
     *t = (Trainer){.config = *config,
-                   .trial = trial,
+                   .trial = options->trial,
                    .lock = -1,
                    .resumed_from = -1,
                    .last_saved = -1,
                    .report = {.config = &t->config,
                               .at = &t->at,
                               .setup = t->setup,
-                              .bar = bar,
+                              .bar = options->bar,
                               .last_loss = NAN,
                               .last_classifier_loss = NAN}};
-    RETURN_IF(runtime_open(&t->runtime, config, t->backend_choice, sizeof t->backend_choice, err));
-    RETURN_IF(open_data(t, err));
-    RETURN_IF(schedule_settle(&t->config, t->train_count, err));
-    RETURN_IF(comm_agree(&t->runtime.comm, open_model(t, err), err));
-    start_position(t);
-    RETURN_IF(trial ? trainer_look(t, err) : open_folder(t, err));
-    RETURN_IF(comm_agree(&t->runtime.comm, trainer_open_loader(t, err), err));
-    describe(t);
-    if (!trial && !t->idle)
-        RETURN_IF(trainer_open_records(t, err));
+    const Status status = open_parts(t, err);
+    if (status != STATUS_OK)
+        return trainer_close(t, status, err);
     show_banner(t);
     trainer_warn_of_cache(t);
     if (t->runtime.comm.rank == 0)

@@ -2,6 +2,8 @@
 #ifndef EXCON_TRAINER_TRAINER_H
 #define EXCON_TRAINER_TRAINER_H
 
+#include <stdbool.h>
+
 #include "io/checkpoint/checkpoint.h"
 #include "trainer/evaluate/evaluator.h"
 #include "trainer/method/step.h"
@@ -33,26 +35,36 @@ typedef struct Trainer {
     int64_t skipped_in_row, rollbacks;
     Report report;        /* lines, records and log; the sums of the epoch */
     char setup[512];      /* of the report */
-    int trial;            /* leaves no trace on disk */
+    bool trial;           /* leaves no trace on disk */
     int64_t would_resume; /* trial: step of the checkpoint that a run would go on from, -1: none; rank 0 */
-    int idle;             /* nothing is left to train: the folder stays as it is */
-    int recording;        /* config.yaml and records are this run's */
+    bool idle;            /* nothing is left to train: the folder stays as it is */
+    bool recording;       /* config.yaml and records are this run's */
     /* rank 0 only */
     int lock;
     char made[1024]; /* the topmost folder that was made for run.dir; "": it was there */
 } Trainer;
 
+typedef struct TrainerOptions {
+    bool bar;   /* draw a progress bar instead of lines */
+    bool trial; /* look whether the run could go on from what its folder holds, train from the seed, write nothing */
+} TrainerOptions;
+
+/* config_load for a run: data.dir and run.dir must be set. STATUS_CONFIG, too, when `path` is the config.yaml of a run
+ * folder that was moved or copied: its run.dir, which no --set replaces, is another folder. */
+Status trainer_load_config(Config *config, const char *path, char *const *sets, int set_count, Error *err);
+
 /* Opens everything, resumes from the newest valid checkpoint of the run folder, prints the banner. When it refuses, the
- * folder is as it was, and so it stays when the run is complete already (t->idle). `trial`: looks whether the run could
- * go on from what its folder holds, trains from the seed all the same, and writes nothing. */
-Status trainer_open(Trainer *t, const Config *config, int bar, int trial, Error *err);
+ * folder is as it was, and so it stays when the run is complete already (t->idle). A failed open has closed what it
+ * opened, and said why, as trainer_close does. */
+Status trainer_open(Trainer *t, const Config *config, const TrainerOptions *options, Error *err);
 /* Trains to the end, to train.max_steps, or until a signal (STATUS_RERUN after saving). */
 Status trainer_run(Trainer *t, Error *err);
+/* `status` is how the run ended, and what is returned, unless something of it was lost. */
 Status trainer_close(Trainer *t, Status status, Error *err);
 
 /* ---- parts, each its own file ---- */
 /* loop.c: train.max_steps is reached. */
-int trainer_at_limit(const Trainer *t);
+bool trainer_at_limit(const Trainer *t);
 /* data.c: images of a whole batch over all ranks: train.batch, or all there are. */
 int64_t trainer_batch(const Trainer *t);
 /* Chooses the way of the training images, and opens feed and loader for it; the banner's line about it; and a warning
@@ -67,9 +79,6 @@ Status trainer_furnish_folder(Trainer *t, Error *err);
 Status trainer_open_records(Trainer *t, Error *err);
 Status trainer_open_metrics(Trainer *t, Error *err); /* again after a rollback; rank 0 */
 void trainer_release_folder(Trainer *t);
-/* STATUS_CONFIG when `path` is the config.yaml of a run folder that was moved or copied: its run.dir, which no --set
- * replaces, is another folder. */
-Status folder_check_moved(const char *path, const char *run_dir, char *const *sets, int set_count, Error *err);
 /* resume/identity.c: whether a checkpoint belongs to this run (a CheckpointReader's accept with the Trainer as ctx).
  * STATUS_CONFIG names the settings that must not change, STATUS_DATA other classes or images. */
 Status trainer_accept(void *trainer, const CheckpointFile *file, Error *err);
@@ -79,7 +88,7 @@ Status identity_classes(const char *who, const CheckpointFile *file, const Datas
 /* resume/resume.c: rank 0 loads, everyone gets the model and t->at. */
 Status trainer_restore(Trainer *t, int *found, Error *err);
 Status trainer_look(Trainer *t, Error *err); /* of a trial */
-Status trainer_save(Trainer *t, int is_best, Error *err);
+Status trainer_save(Trainer *t, bool is_best, Error *err);
 /* status.c: status.json; `state` is a token: training, saved, done or failed. A signal makes it stopping (signals.h).
  */
 void trainer_write_status(Trainer *t, const char *state);

@@ -18,7 +18,7 @@ Status command_bench(int argc, char **argv, Error *err) {
                       .rows = 16384,
                       .dim = 128,
                       .steps = 5};
-    OptionList positional = {0}, sets = {0};
+    OptionList positional, sets = {0};
     const Option options[] = {
         {"model", "NAME", OPTION_TEXT, &o.model, "step: as model.encoder (resnet18)"},
         {"width", "N", OPTION_INTEGER, &o.width, "step, ops: as model.width (64)"},
@@ -37,15 +37,8 @@ Status command_bench(int argc, char **argv, Error *err) {
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"},
         {"json", NULL, OPTION_FLAG, &o.json, "one JSON object"},
     };
-    const OptionTable table = {.usage = "bench step|loss|loader|ops [--option value]... [--json]",
-                               .options = options,
-                               .option_count = sizeof options / sizeof *options,
-                               .positional_min = 1,
-                               .positional_max = 1};
-    int help = 0;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    const OptionTable table = OPTION_TABLE("bench step|loss|loader|ops [--option value]... [--json]", options, 1, 1);
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     if (o.steps < 1 || o.batch < 1 || o.rows < 2 || o.dim < 1 || o.size < 8)
         return error_set(err, STATUS_USAGE,
                          "--steps, --batch, --dim must be positive, --rows 2 or more, --size 8 or more");

@@ -38,12 +38,12 @@ static Status try_step(const Config *wanted, int speaks, Error *err) {
     Trainer *trainer = malloc(sizeof *trainer);
     if (!trainer)
         return error_set(err, STATUS_SYSTEM, "out of memory");
-    Status status = trainer_open(trainer, &config, 0, 1, err);
-    if (status == STATUS_OK && speaks && trainer->would_resume >= 0)
-        printf("run folder: a run would go on from step %lld\n", (long long)trainer->would_resume);
-    if (status == STATUS_OK)
-        status = trainer_run(trainer, err);
-    status = trainer_close(trainer, status, err);
+    Status status = trainer_open(trainer, &config, &(TrainerOptions){.trial = true}, err);
+    if (status == STATUS_OK) {
+        if (speaks && trainer->would_resume >= 0)
+            printf("run folder: a run would go on from step %lld\n", (long long)trainer->would_resume);
+        status = trainer_close(trainer, trainer_run(trainer, err), err);
+    }
     free(trainer);
     return status;
 }
@@ -59,23 +59,13 @@ static Status check_data(const Config *config, int speaks, Error *err) {
 }
 
 Status command_check(int argc, char **argv, Error *err) {
-    OptionList sets = {0}, positional = {0};
+    OptionList sets = {0}, positional;
     const Option options[] = {{"set", "key=value", OPTION_REPEATED, &sets, "override a key of the configuration"}};
-    const OptionTable table = {.usage = "check CONFIG [--set key=value]...",
-                               .options = options,
-                               .option_count = 1,
-                               .positional_min = 1,
-                               .positional_max = 1};
-    int help = 0;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    const OptionTable table = OPTION_TABLE("check CONFIG [--set key=value]...", options, 1, 1);
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     const int speaks = comm_launched_rank() == 0; /* each rank looks at what it will read */
     Config config;
-    RETURN_IF(config_load(&config, positional.items[0], sets.items, sets.count, err));
-    if (!config.data.dir[0] || !config.run.dir[0])
-        return error_set(err, STATUS_CONFIG, "%s: data.dir and run.dir must be set", positional.items[0]);
-    RETURN_IF(folder_check_moved(positional.items[0], config.run.dir, sets.items, sets.count, err));
+    RETURN_IF(trainer_load_config(&config, positional.items[0], sets.items, sets.count, err));
     if (speaks)
         printf("configuration: good; warm-up %s\n", schedule_warms_up(&config) ? "on" : "off");
     RETURN_IF(check_folder(config.run.dir, err));

@@ -8,10 +8,7 @@ Status command_digest(int argc, char **argv, Error *err) {
     OptionList positional;
     CheckpointFile file;
     char hex[65];
-    int help;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     RETURN_IF(checkpoint_load(positional.items[0], &file, err));
     Status status = checkpoint_digest(&file, hex, err);
     checkpoint_free(&file);

@@ -264,7 +264,7 @@ static Status load_config(EvalRun *e, const OptionList *sets, Error *err) {
 
 Status command_eval(int argc, char **argv, Error *err) {
     EvalRun e = {.checkpoint = "auto"};
-    OptionList sets = {0}, positional = {0};
+    OptionList sets = {0}, positional;
     const char *suite = "all";
     char names[200], suites[400], usage[300], help_of_suites[420];
     metrics_list_suites(",", 0, names, sizeof names);
@@ -278,15 +278,8 @@ Status command_eval(int argc, char **argv, Error *err) {
         {"data", "DIR", OPTION_TEXT, &e.data, "another dataset folder than the run's"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the run's configuration"},
     };
-    const OptionTable table = {.usage = usage,
-                               .options = options,
-                               .option_count = sizeof options / sizeof *options,
-                               .positional_min = 1,
-                               .positional_max = 1};
-    int help = 0;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    const OptionTable table = OPTION_TABLE(usage, options, 1, 1);
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     RETURN_IF(choose_suites(suite, &e.metrics, err));
     RETURN_IF(locate(&e, positional.items[0], err));
     RETURN_IF(load_config(&e, &sets, err));

@@ -178,11 +178,7 @@ Status command_import(int argc, char **argv, Error *err) {
     for (const Importer *const *importer = importers; *importer; importer++)
         if (!(*importer)->source && used < sizeof usage)
             used += (size_t)snprintf(usage + used, sizeof usage - used, ", or: excon import %s DST", (*importer)->name);
-    const OptionTable table = {.usage = usage,
-                               .options = options,
-                               .option_count = sizeof options / sizeof *options,
-                               .positional_min = 2,
-                               .positional_max = 3};
+    const OptionTable table = OPTION_TABLE(usage, options, 2, 3);
     OptionList positional;
     int help;
     RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));

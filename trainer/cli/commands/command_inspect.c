@@ -135,20 +135,14 @@ static int is_folder(const char *path) {
 }
 
 Status command_inspect(int argc, char **argv, Error *err) {
-    int as_json = 0, summary = 0, help;
+    int as_json = 0, summary = 0;
     const Option options[] = {
         {"summary", NULL, OPTION_FLAG, &summary, "one line: what it is, epoch, step, model; of a folder always"},
         {"json", NULL, OPTION_FLAG, &as_json, "one JSON value instead of text"},
     };
-    const OptionTable table = {.usage = "inspect FILE|FOLDER [--summary] [--json]",
-                               .options = options,
-                               .option_count = sizeof options / sizeof *options,
-                               .positional_min = 1,
-                               .positional_max = 1};
+    const OptionTable table = OPTION_TABLE("inspect FILE|FOLDER [--summary] [--json]", options, 1, 1);
     OptionList positional;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     Json text, *json = as_json ? &text : NULL;
     const char *path = positional.items[0];
     json_init(&text);

@@ -26,7 +26,7 @@ static const ProbeOp *find(const char *name) {
 Status command_probe(int argc, char **argv, Error *err) {
     ProbeOptions o = {.mode = "eval", .epoch = 1, .view = 1, .steps = 1};
     const char *config_path = NULL, *backend = NULL;
-    OptionList sets = {0}, positional = {0};
+    OptionList sets = {0}, positional;
     const Option options[] = {
         {"config", "FILE", OPTION_TEXT, &config_path, "configuration; defaults apply where it is silent"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key"},
@@ -40,16 +40,9 @@ Status command_probe(int argc, char **argv, Error *err) {
         {"corruption", "NAME", OPTION_TEXT, &o.corruption, "corrupt: which (docs/evaluation.md)"},
         {"severity", "1..5", OPTION_INTEGER, &o.severity, "corrupt: how much"},
     };
-    const OptionTable table = {.usage =
-                                   "probe supcon|encode|explain|step|augment|corrupt IN.h5 OUT.h5 [--set key=value]...",
-                               .options = options,
-                               .option_count = sizeof options / sizeof *options,
-                               .positional_min = 3,
-                               .positional_max = 3};
-    int help = 0;
-    RETURN_IF(options_parse(&table, argc, argv, &positional, &help, err));
-    if (help)
-        return STATUS_OK;
+    const OptionTable table = OPTION_TABLE(
+        "probe supcon|encode|explain|step|augment|corrupt IN.h5 OUT.h5 [--set key=value]...", options, 3, 3);
+    OPTIONS_PARSE(&table, argc, argv, &positional, err);
     const ProbeOp *op = find(positional.items[0]);
     if (!op)
         return error_set(err, STATUS_USAGE,
@@ -75,8 +68,6 @@ Status command_probe(int argc, char **argv, Error *err) {
     else
         RETURN_IF(config_load(&config, config_path, sets.items, sets.count, err));
     ProbeSession session;
-    Status status = probe_open(&session, &o, &config, op->samples, err);
-    if (status == STATUS_OK)
-        status = op->run(&session, err);
-    return probe_close(&session, status, err);
+    RETURN_IF(probe_open(&session, &o, &config, op->samples, err));
+    return probe_close(&session, op->run(&session, err), err);
 }

@@ -96,7 +96,7 @@ Status trainer_restore(Trainer *t, int *found, Error *err) {
     return STATUS_OK;
 }
 
-static Status save(Trainer *t, int is_best, Error *err) {
+static Status save(Trainer *t, bool is_best, Error *err) {
     char dir[1200];
     CheckpointFile file = {.meta = t->at, .class_names = t->dataset.class_names};
     folder(t, dir, sizeof dir);
@@ -106,7 +106,7 @@ static Status save(Trainer *t, int is_best, Error *err) {
     return status;
 }
 
-Status trainer_save(Trainer *t, int is_best, Error *err) {
+Status trainer_save(Trainer *t, bool is_best, Error *err) {
     Status status = STATUS_OK;
     if (t->trial)
         return STATUS_OK;
