@@ -4,8 +4,15 @@
 
 #include "kernels/buffers.h"
 
-/* The table of optimisers. */
-static const OptimiserKind *const kinds[] = {&optimiser_sgd};
+/* THE table of optimisers: NAME stands for optimiser_NAME, in NAME.c. */
+#define OPTIMISERS(X) X(sgd)
+
+#define X(name) extern const OptimiserKind optimiser_##name;
+OPTIMISERS(X)
+#undef X
+#define X(name) &optimiser_##name,
+static const OptimiserKind *const kinds[] = {OPTIMISERS(X)};
+#undef X
 
 static const OptimiserKind *kind_of(const Config *config) {
     const char *name = config_name("optim.name", config->optim.name);

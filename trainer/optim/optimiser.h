@@ -31,8 +31,6 @@ struct Optimiser {
     void *own;                     /* of the kind */
 };
 
-extern const OptimiserKind optimiser_sgd;
-
 /* The optimiser of config->optim.name over the model's parameters, slots zero. STATUS_SYSTEM when memory is short; then
  * nothing is left to free. */
 Status optimiser_init(Optimiser *optimiser, const Config *config, Model *model, Error *err);
