@@ -383,12 +383,13 @@ def config_lines(op, case):
     if op == "eval":
         lines.append(f"eval.batch={case['batch']}")
     if op == "step":
+        settings = replace(settings, **{key: case[key] for key in ("lr", "weight_decay") if key in case})
         lines += [f"background.source={case.get('source', 'rejected')}", f"optim.lr={settings.lr}",
                   f"optim.momentum={settings.momentum}", f"optim.weight_decay={settings.weight_decay}",
                   "optim.schedule=constant", "optim.warmup=off", "start_epoch=0"]
     keys = {"saliency": "explain.method", "steps": "explain.steps", "threshold": "explain.threshold", "target": "explain.target",
             "rule": "select.rule", "view": "explain.source_view", "most": "background.max", "fill": "explain.fill",
-            "bn": "explain.bn"}
+            "bn": "explain.bn", "optimiser": "optim.name", "trust": "optim.trust"}
     lines += [f"{key}={case[name]}" for name, key in keys.items() if name in case]
     if case.get("relu"):
         lines.append("explain.relu=true")
@@ -479,6 +480,8 @@ CASES = {
     "step-excon-still": ("step", {"method": "excon", "bn": "batch", "update": False}),
     "step-exconb-black": ("step", {"method": "exconb", "background": "class", "source": "complement", "fill": "black"}),
     "step-excon-integrated": ("step", {"method": "excon", "profile": "official", "saliency": "integrated", "steps": 4}),
+    "step-supcon-lars": ("step", {"method": "supcon", "optimiser": "lars", "lr": 0.05, "trust": 0.02, "weight_decay": 0.01}),
+    "step-excon-lars": ("step", {"method": "excon", "profile": "official", "optimiser": "lars", "lr": 0.02, "trust": 0.05, "weight_decay": 0.01}),
     "step-ce-idle-rank": ("step", {"method": "ce", "ranks": 2, "n": 1}),
     "step-supcon-idle-rank": ("step", {"method": "supcon", "ranks": 3, "n": 2}),
     "step-supcon-local": ("step", {"method": "supcon", "ranks": 2}),

@@ -1,7 +1,7 @@
 """An independent PyTorch implementation of the method, for numbers to compare with.
 
 Everything is written the plain way: autograd for every gradient, the N x N form of the contrastive loss, one optimiser step
-by torch.optim.SGD. It runs in float64 as well as float32 and is meant for tiny nets. Tensors are NCHW. Parameter names are
+by torch.optim.SGD, or LARS. It runs in float64 as well as float32 and is meant for tiny nets. Tensors are NCHW. Parameter names are
 those of the published model: encoder.*, head.0, head.2, classifier.fc.
 
 Run it as a program to check it against other formulations (torchvision's networks, the published form of the loss, the
@@ -155,6 +155,8 @@ class Settings:
     lr: float = 0.003
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    optimiser: str = "sgd"  # sgd, lars
+    trust: float = 0.001  # of lars
 
     @property
     def batch_statistics(self):
@@ -362,9 +364,32 @@ def views_of(model, batch, settings):
     return first, batch["random"], background, found
 
 
+class Lars(torch.optim.Optimizer):
+    """You et al. 2017, algorithm 1; parameters of one dimension take plain steps without weight decay."""
+
+    def __init__(self, parameters, lr, momentum, weight_decay, trust):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                adapted, rate = p.ndim > 1, group["lr"]
+                decay = group["weight_decay"] if adapted else 0.0
+                if adapted and p.norm() > 0 and p.grad.norm() > 0:
+                    rate = rate * group["trust"] * p.norm() / (p.grad.norm() + decay * p.norm())
+                velocity = group["momentum"] * self.state[p].get("velocity", torch.zeros_like(p)) + rate * (p.grad + decay * p)
+                self.state[p]["velocity"] = velocity
+                p -= velocity
+
+
 def make_optimiser(model, settings):
     trained = [p for name, p in model.named_parameters()
                if settings.joint or settings.method == "ce" or not name.startswith("classifier.")]
+    if settings.optimiser == "lars":
+        return Lars(trained, settings.lr, settings.momentum, settings.weight_decay, settings.trust)
     return torch.optim.SGD(trained, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/faults/common.sh
 
-echo 1..33
+echo 1..34
 make_data
 RANDOM=20210 # the moments' seed
 kills=10
@@ -100,6 +100,17 @@ exact joint 108 excon recommended 12
 exact alternate 120 exconb official 6
 [[ $phases == *classifier* && $phases == *encoder* ]]
 check alternate.kills_in_both_passes $?
+
+# An optimiser with numbers of its own.
+lars() { # NAME
+    settings exconb official 2 | sed 's/lr: 0.05/name: lars, lr: 0.5, trust: 0.02/' | make_run "$1"
+}
+lars lars-whole
+train lars-whole 2
+lars lars-stopped
+for stop in 1 7 20 29 0; do train lars-stopped 2 --set "train.max_steps=$stop" || break; done
+cmp "$(checkpoint lars-whole)" "$(checkpoint lars-stopped)"
+check lars.stops_at_boundaries $? "$scratch/lars-stopped/log"
 
 # A run that is complete.
 before=$(cd "$scratch/joint-whole/run" && sha256sum checkpoints/* metrics.jsonl config.yaml)

@@ -292,6 +292,15 @@ static void case_optimise(Run *r) {
     r->ops->optimise->sgd(r->device, n, &step, floats(r, n), inout(r, DTYPE_F32, n, "velocity", TOLERANCE_F32),
                           inout(r, DTYPE_F32, n, "parameter", TOLERANCE_F32),
                           r->type == DTYPE_BF16 ? out(r, DTYPE_BF16, n, "low", TOLERANCE_BF16) : NULL);
+    /* A tensor in two pieces, and one that is not adapted. */
+    static const LarsPiece pieces[] = {{0, 600, 0, 2, 1, 0}, {600, 131, 1, 2, 1, 0}, {736, 33, 0, 1, 0, 0}};
+    const LarsStep lars = {.lr = 0.5f, .momentum = 0.9f, .weight_decay = 0.01f, .trust = 0.1f};
+    void *list = out(r, DTYPE_F64, sizeof pieces / (sizeof(double)), "pieces", TOLERANCE_EXACT);
+    r->ops->memory->copy_in(r->device, list, pieces, sizeof pieces);
+    r->ops->optimise->lars(r->device, 3, list, &lars, floats(r, n), inout(r, DTYPE_F32, n, "velocity", TOLERANCE_F32),
+                           inout(r, DTYPE_F32, n, "parameter", TOLERANCE_F32),
+                           r->type == DTYPE_BF16 ? inout(r, DTYPE_BF16, n, "low", TOLERANCE_BF16) : NULL,
+                           out(r, DTYPE_F64, 6, "squares", TOLERANCE_F32));
     r->ops->optimise->nonfinite(r->device, n, floats(r, n), inout(r, DTYPE_I64, 1, "nonfinite", TOLERANCE_EXACT));
 }
 

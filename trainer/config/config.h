@@ -28,7 +28,7 @@ typedef enum BackgroundSource { BACKGROUND_REJECTED, BACKGROUND_COMPLEMENT } Bac
 typedef enum BnScope { BN_GLOBAL, BN_LOCAL } BnScope;
 typedef enum ClassifierSchedule { CLASSIFIER_ALTERNATE, CLASSIFIER_JOINT } ClassifierSchedule;
 typedef enum ClassifierAugment { CLASSIFIER_AUGMENT_NONE, CLASSIFIER_AUGMENT_CROP_FLIP } ClassifierAugment;
-typedef enum Optim { OPTIM_SGD } Optim;
+typedef enum Optim { OPTIM_SGD, OPTIM_LARS } Optim;
 typedef enum LrSchedule { LR_COSINE, LR_CONSTANT } LrSchedule;
 typedef enum Warmup { WARMUP_AUTO, WARMUP_ON, WARMUP_OFF } Warmup;
 typedef enum LoaderKind { LOADER_KIND_AUTO, LOADER_KIND_STREAM, LOADER_KIND_MEMORY, LOADER_KIND_DEVICE } LoaderKind;
@@ -90,7 +90,7 @@ typedef struct Config {
     int64_t start_epoch; /* mask from this epoch on; 0 and 1: from the first step */
     struct {
         int name; /* Optim */
-        double lr, momentum, weight_decay;
+        double lr, momentum, weight_decay, trust /* of lars: 0.001 */;
         int schedule, warmup;
         int64_t warmup_epochs; /* 10 */
         double warmup_from;    /* 0.01 */

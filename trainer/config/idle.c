@@ -63,6 +63,10 @@ static const char *why_minimum(const Config *c) {
     return c->optim.schedule == LR_CONSTANT ? "optim.schedule is constant" : NULL;
 }
 
+static const char *why_trust(const Config *c) {
+    return c->optim.name == OPTIM_LARS ? NULL : "optim.name is not lars";
+}
+
 static const char *why_warmup(const Config *c) {
     return warms_up(c) ? NULL : "there is no warm-up: optim.warmup is off, or auto with a train.batch of 256 at most";
 }
@@ -103,6 +107,7 @@ static const struct {
     {"classifier.schedule", why_schedule},
     {"classifier.augment", why_augment},
     {"start_epoch", why_start},
+    {"optim.trust", why_trust},
     {"optim.warmup_epochs", why_warmup},
     {"optim.warmup_from", why_warmup},
     {"optim.lr_min_factor", why_minimum},

@@ -5,7 +5,7 @@
 #include "kernels/buffers.h"
 
 /* THE table of optimisers: NAME stands for optimiser_NAME, in NAME.c. */
-#define OPTIMISERS(X) X(sgd)
+#define OPTIMISERS(X) X(sgd) X(lars)
 
 #define X(name) extern const OptimiserKind optimiser_##name;
 OPTIMISERS(X)

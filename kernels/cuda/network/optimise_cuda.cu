@@ -84,6 +84,91 @@ static void sgd_cuda(Device *device, int64_t n, const SgdStep *step, const float
                 parameter, (bf16 *)low);
 }
 
+/* ---- LARS: a block per piece, twice: its sums of squares, then its update with those of its tensor's pieces ---------
+ */
+
+static __global__ void lars_sums_kernel(const LarsPiece *__restrict__ pieces, const float *__restrict__ gradient,
+                                        const float *__restrict__ parameter, double *__restrict__ sums) {
+    const LarsPiece piece = pieces[blockIdx.x];
+    const int64_t fours = piece.count / 4;
+    double p2 = 0, g2 = 0;
+    for (int64_t four = threadIdx.x; four < fours; four += blockDim.x) {
+        float p[4], g[4];
+        lanes_load(parameter + piece.begin + 4 * four, p);
+        lanes_load(gradient + piece.begin + 4 * four, g);
+        p2 += (double)(p[0] * p[0] + p[1] * p[1] + p[2] * p[2] + p[3] * p[3]);
+        g2 += (double)(g[0] * g[0] + g[1] * g[1] + g[2] * g[2] + g[3] * g[3]);
+    }
+    for (int64_t i = piece.begin + 4 * fours + threadIdx.x; i < piece.begin + piece.count; i += blockDim.x) {
+        p2 += (double)parameter[i] * (double)parameter[i];
+        g2 += (double)gradient[i] * (double)gradient[i];
+    }
+    p2 = block_reduce<Sum>(p2, 0.0);
+    g2 = block_reduce<Sum>(g2, 0.0);
+    if (threadIdx.x == 0) {
+        sums[2 * (int64_t)blockIdx.x] = p2;
+        sums[2 * (int64_t)blockIdx.x + 1] = g2;
+    }
+}
+
+/* The rate of the tensor that this block's piece is of. Every thread of the block calls. */
+static __device__ __forceinline__ float lars_rate(const LarsStep &step, const LarsPiece &piece,
+                                                  const double *__restrict__ sums) {
+    const double *first = sums + 2 * ((int64_t)blockIdx.x - piece.before);
+    double p2 = 0, g2 = 0;
+    for (int i = threadIdx.x; i < piece.pieces; i += blockDim.x) {
+        p2 += first[2 * i];
+        g2 += first[2 * i + 1];
+    }
+    p2 = block_reduce<Sum>(p2, 0.0);
+    g2 = block_reduce<Sum>(g2, 0.0);
+    if (!piece.adapted || !(p2 > 0) || !(g2 > 0))
+        return step.lr;
+    const double p = sqrt(p2), g = sqrt(g2);
+    return (float)((double)step.lr * (double)step.trust * p / (g + (double)step.weight_decay * p));
+}
+
+static __device__ __forceinline__ void lars_one(float momentum, float rate, float decay, float gradient,
+                                                float *velocity, float *parameter) {
+    *velocity = momentum * *velocity + rate * (gradient + decay * *parameter);
+    *parameter -= *velocity;
+}
+
+static __global__ void lars_kernel(const LarsPiece *__restrict__ pieces, LarsStep step,
+                                   const float *__restrict__ gradient, float *__restrict__ velocity,
+                                   float *__restrict__ parameter, bf16 *__restrict__ low,
+                                   const double *__restrict__ sums) {
+    const LarsPiece piece = pieces[blockIdx.x];
+    const float rate = lars_rate(step, piece, sums), decay = piece.adapted ? step.weight_decay : 0.0f;
+    const int64_t fours = piece.count / 4;
+    for (int64_t four = threadIdx.x; four < fours; four += blockDim.x) {
+        const int64_t at = piece.begin + 4 * four;
+        float g[4], v[4], p[4];
+        lanes_load(gradient + at, g);
+        lanes_load(velocity + at, v);
+        lanes_load(parameter + at, p);
+        for (int i = 0; i < 4; i++)
+            lars_one(step.momentum, rate, decay, g[i], &v[i], &p[i]);
+        lanes_store(velocity + at, v);
+        lanes_store(parameter + at, p);
+        if (low)
+            *reinterpret_cast<uint2 *>(low + at) = make_uint2(bf16_bits(p[0], p[1]), bf16_bits(p[2], p[3]));
+    }
+    for (int64_t i = piece.begin + 4 * fours + threadIdx.x; i < piece.begin + piece.count; i += blockDim.x) {
+        lars_one(step.momentum, rate, decay, gradient[i], velocity + i, parameter + i);
+        if (low)
+            element_store(low + i, parameter[i]);
+    }
+}
+
+static void lars_cuda(Device *device, int count, const LarsPiece *pieces, const LarsStep *step, const float *gradient,
+                      float *velocity, float *parameter, void *low, double *sums) {
+    if (count == 0)
+        return;
+    CUDA_LAUNCH(device, lars_sums_kernel, count, BLOCK, 0, pieces, gradient, parameter, sums);
+    CUDA_LAUNCH(device, lars_kernel, count, BLOCK, 0, pieces, *step, gradient, velocity, parameter, (bf16 *)low, sums);
+}
+
 static __device__ __forceinline__ int is_nonfinite(float x) {
     return (__float_as_uint(x) & 0x7F800000u) == 0x7F800000u;
 }
@@ -117,5 +202,6 @@ static void guard_nonfinite_cuda(Device *device, int64_t n, const float *x, int6
 
 extern "C" const OptimiseOps optimise_ops_cuda = {
     .sgd = sgd_cuda,
+    .lars = lars_cuda,
     .nonfinite = guard_nonfinite_cuda,
 };

@@ -212,6 +212,73 @@ static void test_sgd(void **state) {
     }
 }
 
+/* Tensors of an array: one in three pieces, one that is not adapted, one without gradient, one of zeros. */
+static const LarsPiece lars_pieces[] = {
+    {0, 40, 0, 3, 1, 0},   {40, 40, 1, 3, 1, 0},  {80, 21, 2, 3, 1, 0},
+    {112, 33, 0, 1, 0, 0}, {160, 17, 0, 1, 1, 0}, {192, 5, 0, 1, 1, 0},
+};
+enum { LARS_PIECES = sizeof lars_pieces / sizeof *lars_pieces, LARS_ARRAY = 200 };
+
+/* What LARS is, over the pieces [first, first + n) of one tensor. */
+static void lars_reference(const LarsStep *step, int first, int n, const double *g, double *v, double *p) {
+    double p2 = 0, g2 = 0, rate = (double)step->lr;
+    const int adapted = lars_pieces[first].adapted;
+    const int64_t begin = lars_pieces[first].begin,
+                  end = lars_pieces[first + n - 1].begin + lars_pieces[first + n - 1].count;
+    const double decay = adapted ? (double)step->weight_decay : 0;
+    for (int64_t i = begin; i < end; i++) {
+        p2 += p[i] * p[i];
+        g2 += g[i] * g[i];
+    }
+    if (adapted && p2 > 0 && g2 > 0)
+        rate *= (double)step->trust * sqrt(p2) / (sqrt(g2) + decay * sqrt(p2));
+    for (int64_t i = begin; i < end; i++) {
+        v[i] = (double)step->momentum * v[i] + rate * (g[i] + decay * p[i]);
+        p[i] -= v[i];
+    }
+}
+
+/* All tensors, or those from the second on alone. */
+static void lars_case(Device *d, int with_low, int first) {
+    const LarsStep step = {0.3f, 0.9f, 1e-2f, 0.1f};
+    Tensor g = tensor_random(d, DTYPE_F32, LARS_ARRAY, -1, 1, 1), v = tensor_random(d, DTYPE_F32, LARS_ARRAY, -1, 1, 2);
+    Tensor p = tensor_random(d, DTYPE_F32, LARS_ARRAY, -1, 1, 3),
+           low = tensor_random(d, DTYPE_BF16, LARS_ARRAY, -1, 1, 4);
+    Tensor sums = tensor_new(d, DTYPE_F64, 2 * LARS_PIECES);
+    double *gs = tensor_values(&g), *vs = tensor_values(&v), *ps = tensor_values(&p), *lows = tensor_values(&low);
+    for (int i = 160; i < 177; i++)
+        gs[i] = 0;
+    for (int i = 192; i < 197; i++)
+        ps[i] = 0;
+    tensor_set(&g, gs);
+    tensor_set(&p, ps);
+    for (int i = first; i < LARS_PIECES; i += lars_pieces[i].pieces)
+        lars_reference(&step, i, lars_pieces[i].pieces, gs, vs, ps);
+    for (int i = first; i < LARS_PIECES && with_low; i++)
+        for (int64_t k = lars_pieces[i].begin; k < lars_pieces[i].begin + lars_pieces[i].count; k++)
+            lows[k] = ps[k];
+    void *pieces = NULL;
+    Error err;
+    assert_int_equal(d->ops->memory->alloc(d, sizeof lars_pieces, &pieces, &err), STATUS_OK);
+    d->ops->memory->copy_in(d, pieces, lars_pieces, sizeof lars_pieces);
+    d->ops->optimise->lars(d, LARS_PIECES - first, (const LarsPiece *)pieces + first, &step, g.data, v.data, p.data,
+                           with_low ? low.data : NULL, sums.data);
+    assert_true(tensor_equals("velocity", &v, vs, TOLERANCE_F32));
+    assert_true(tensor_equals("parameter", &p, ps, TOLERANCE_F32));
+    assert_true(tensor_equals("bf16 copy", &low, lows, TOLERANCE_BF16));
+    d->ops->memory->release(d, pieces, sizeof lars_pieces);
+    free(gs), free(vs), free(ps), free(lows);
+    tensor_free(&g), tensor_free(&v), tensor_free(&p), tensor_free(&low), tensor_free(&sums);
+}
+
+static void test_lars(void **state) {
+    for (int with_low = 0; with_low < 2; with_low++) {
+        lars_case(*state, with_low, 0);
+        lars_case(*state, with_low, 3);
+        lars_case(*state, with_low, LARS_PIECES);
+    }
+}
+
 static void guard_case(Device *d, int64_t n, int at) {
     const double bad[] = {NAN, INFINITY, -INFINITY, 3.4028234e38, 1e-42, 0};
     Tensor x = tensor_random(d, DTYPE_F32, at + n, -3e38, 3e38, 1), count = tensor_random(d, DTYPE_I64, 1, 5, 5.5, 2);
@@ -237,9 +304,10 @@ static void test_guard(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cast), cmocka_unit_test(test_cast_edges), cmocka_unit_test(test_gather_rows),
-        cmocka_unit_test(test_add),  cmocka_unit_test(test_sum),        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_pool), cmocka_unit_test(test_sgd),        cmocka_unit_test(test_guard),
+        cmocka_unit_test(test_cast),  cmocka_unit_test(test_cast_edges), cmocka_unit_test(test_gather_rows),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_sum),        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_pool),  cmocka_unit_test(test_sgd),        cmocka_unit_test(test_lars),
+        cmocka_unit_test(test_guard),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }
