@@ -2,27 +2,23 @@
 
 #include <string.h>
 
+#include "kernels/buffers.h"
 #include "trainer/data/view_specs.h"
 
 static size_t image_bytes(const Feed *feed) {
     return (size_t)feed->size * (size_t)feed->size * 3;
 }
 
-typedef struct Part {
-    void **at;
-    size_t bytes; /* 0: not used */
-} Part;
+enum { FEED_BUFFERS = 3 * FEED_SETS + 1 };
 
-enum { PARTS = 3 * FEED_SETS + 1 };
-
-static void list_parts(Feed *feed, Part parts[PARTS]) {
+static void list_buffers(Feed *feed, Buffer list[FEED_BUFFERS]) {
     const size_t rows = (size_t)feed->max_rows, images = rows * image_bytes(feed);
     for (int s = 0; s < FEED_SETS; s++) {
-        parts[3 * s] = (Part){&feed->sets[s].images, feed->resident ? 0 : images};
-        parts[3 * s + 1] = (Part){&feed->sets[s].ids, rows * sizeof(int64_t)};
-        parts[3 * s + 2] = (Part){&feed->sets[s].index, feed->resident ? rows * sizeof(int32_t) : 0};
+        list[3 * s] = (Buffer){&feed->sets[s].images, feed->resident ? 0 : images};
+        list[3 * s + 1] = (Buffer){&feed->sets[s].ids, rows * sizeof(int64_t)};
+        list[3 * s + 2] = (Buffer){&feed->sets[s].index, feed->resident ? rows * sizeof(int32_t) : 0};
     }
-    parts[3 * FEED_SETS] = (Part){&feed->gathered, feed->resident ? images : 0};
+    list[3 * FEED_SETS] = (Buffer){&feed->gathered, feed->resident ? images : 0};
 }
 
 Status feed_init(Feed *feed, Device *device, const Resident *resident, int64_t max_rows, int size, const float mean[3],
@@ -30,11 +26,9 @@ Status feed_init(Feed *feed, Device *device, const Resident *resident, int64_t m
     *feed = (Feed){.device = device, .resident = resident, .max_rows = max_rows, .size = size};
     memcpy(feed->mean, mean, sizeof feed->mean);
     memcpy(feed->std, std, sizeof feed->std);
-    Part parts[PARTS];
-    list_parts(feed, parts);
-    for (int p = 0; p < PARTS; p++)
-        if (parts[p].bytes)
-            RETURN_IF(device->ops->memory->alloc(device, parts[p].bytes, parts[p].at, err));
+    Buffer list[FEED_BUFFERS];
+    list_buffers(feed, list);
+    RETURN_IF(buffers_alloc(device, list, FEED_BUFFERS, err));
     for (int s = 0; s < FEED_SETS; s++)
         device->ops->upload->release(device, s);
     return STATUS_OK;
@@ -43,22 +37,17 @@ Status feed_init(Feed *feed, Device *device, const Resident *resident, int64_t m
 void feed_free(Feed *feed) {
     if (!feed->device)
         return;
-    Part parts[PARTS];
-    list_parts(feed, parts);
-    for (int p = 0; p < PARTS; p++)
-        if (*parts[p].at)
-            feed->device->ops->memory->release(feed->device, *parts[p].at, parts[p].bytes);
+    Buffer list[FEED_BUFFERS];
+    list_buffers(feed, list);
+    buffers_free(feed->device, list, FEED_BUFFERS);
     *feed = (Feed){0};
 }
 
 size_t feed_bytes(const Feed *feed) {
     Feed any = *feed;
-    Part parts[PARTS];
-    size_t bytes = 0;
-    list_parts(&any, parts);
-    for (int p = 0; p < PARTS; p++)
-        bytes += parts[p].bytes;
-    return bytes;
+    Buffer list[FEED_BUFFERS];
+    list_buffers(&any, list);
+    return buffers_bytes(list, FEED_BUFFERS);
 }
 
 /* Starts the batch's copies into the set that is to be filled. */

@@ -1,5 +1,25 @@
 #include "trainer/method/contrastive.h"
 
+#include <string.h>
+
+#include "kernels/buffers.h"
+
+enum { CONTRASTIVE_BUFFERS = 8 };
+
+static void list_buffers(Contrastive *c, Buffer list[CONTRASTIVE_BUFFERS]) {
+    const Buffer all[CONTRASTIVE_BUFFERS] = {
+        {(void **)&c->z_all, sizeof(float) * (size_t)(c->max_rows * c->dim)},
+        {(void **)&c->group_all, sizeof(int32_t) * (size_t)c->max_rows},
+        {(void **)&c->lse_own, sizeof(float) * (size_t)c->max_own},
+        {(void **)&c->lse_masked, sizeof(float) * (size_t)c->max_own},
+        {(void **)&c->lse_all, sizeof(float) * (size_t)c->max_rows},
+        {(void **)&c->sums, sizeof(float) * (size_t)c->max_groups * (size_t)c->dim},
+        {(void **)&c->counts, sizeof(int32_t) * (size_t)c->max_groups},
+        {&c->scratch, c->scratch_bytes},
+    };
+    memcpy(list, all, sizeof all);
+}
+
 Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_own, int64_t max_rows, int dim,
                         int max_groups, double temperature, double base_temperature, DType products, Error *err) {
     *c = (Contrastive){.device = device,
@@ -11,47 +31,18 @@ Status contrastive_init(Contrastive *c, Device *device, Comm *comm, int64_t max_
                        .temperature = (float)temperature,
                        .base_temperature = (float)base_temperature,
                        .products = products};
-    const Ops *ops = device->ops;
-    c->scratch_bytes = ops->contrast->scratch(device, max_rows, max_groups, dim);
-    struct {
-        void **at;
-        size_t bytes;
-    } parts[] = {
-        {(void **)&c->z_all, sizeof(float) * (size_t)(max_rows * dim)},
-        {(void **)&c->group_all, sizeof(int32_t) * (size_t)max_rows},
-        {(void **)&c->lse_own, sizeof(float) * (size_t)max_own},
-        {(void **)&c->lse_masked, sizeof(float) * (size_t)max_own},
-        {(void **)&c->lse_all, sizeof(float) * (size_t)max_rows},
-        {(void **)&c->sums, sizeof(float) * (size_t)max_groups * (size_t)dim},
-        {(void **)&c->counts, sizeof(int32_t) * (size_t)max_groups},
-        {&c->scratch, c->scratch_bytes},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i].bytes)
-            RETURN_IF(ops->memory->alloc(device, parts[i].bytes, parts[i].at, err));
-    return STATUS_OK;
+    c->scratch_bytes = device->ops->contrast->scratch(device, max_rows, max_groups, dim);
+    Buffer list[CONTRASTIVE_BUFFERS];
+    list_buffers(c, list);
+    return buffers_alloc(device, list, CONTRASTIVE_BUFFERS, err);
 }
 
 void contrastive_free(Contrastive *c) {
+    Buffer list[CONTRASTIVE_BUFFERS];
     if (!c->device)
         return;
-    const Ops *ops = c->device->ops;
-    struct {
-        void *at;
-        size_t bytes;
-    } parts[] = {
-        {c->z_all, sizeof(float) * (size_t)(c->max_rows * c->dim)},
-        {c->group_all, sizeof(int32_t) * (size_t)c->max_rows},
-        {c->lse_own, sizeof(float) * (size_t)c->max_own},
-        {c->lse_masked, sizeof(float) * (size_t)c->max_own},
-        {c->lse_all, sizeof(float) * (size_t)c->max_rows},
-        {c->sums, sizeof(float) * (size_t)c->max_groups * (size_t)c->dim},
-        {c->counts, sizeof(int32_t) * (size_t)c->max_groups},
-        {c->scratch, c->scratch_bytes},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i].at)
-            ops->memory->release(c->device, parts[i].at, parts[i].bytes);
+    list_buffers(c, list);
+    buffers_free(c->device, list, CONTRASTIVE_BUFFERS);
     *c = (Contrastive){0};
 }
 

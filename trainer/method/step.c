@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/base/share.h"
+#include "kernels/buffers.h"
 #include "trainer/method/explainers/explainers.h"
 
 const char *const PHASE_NAMES[PHASE_COUNT] = {"data", "views",    "explain", "forward",
@@ -33,17 +34,12 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
     }
 }
 
-typedef struct Part {
-    void **at;
-    size_t bytes;
-} Part;
+enum { STEP_BUFFERS = 6 };
 
-enum { STEP_PARTS = 6 };
-
-static void list_parts(Step *s, Part parts[STEP_PARTS]) {
+static void list_buffers(Step *s, Buffer list[STEP_BUFFERS]) {
     const size_t images = (size_t)s->max_samples * plan_row_bytes(s->model, 0);
     const size_t n = (size_t)s->max_samples;
-    const Part list[STEP_PARTS] = {
+    const Buffer all[STEP_BUFFERS] = {
         {&s->complement, s->max_background && s->config->background.source == BACKGROUND_COMPLEMENT ? images : 0},
         {(void **)&s->labels_twice, 2 * n * sizeof(int32_t)},
         {(void **)&s->rejected, n * sizeof(int32_t)},
@@ -51,15 +47,13 @@ static void list_parts(Step *s, Part parts[STEP_PARTS]) {
         {(void **)&s->running_before, (size_t)s->model->running_total * sizeof(float)},
         {(void **)&s->arena, s->arena_bytes},
     };
-    memcpy(parts, list, sizeof list);
+    memcpy(list, all, sizeof all);
 }
 
 static Status allocate(Step *s, Error *err) {
-    Part parts[STEP_PARTS];
-    list_parts(s, parts);
-    for (int i = 0; i < STEP_PARTS; i++)
-        if (parts[i].bytes)
-            RETURN_IF(s->device->ops->memory->alloc(s->device, parts[i].bytes, parts[i].at, err));
+    Buffer list[STEP_BUFFERS];
+    list_buffers(s, list);
+    RETURN_IF(buffers_alloc(s->device, list, STEP_BUFFERS, err));
     s->labels = s->labels_twice;
     RETURN_IF(s->device->ops->memory->host_alloc(s->device, sizeof *s->group_host * (size_t)s->max_rows,
                                                  (void **)&s->group_host, err));
@@ -139,11 +133,9 @@ Status step_init(Step *step, const Config *config, Model *model, const Optimiser
 void step_free(Step *s) {
     if (!s->device)
         return;
-    Part parts[STEP_PARTS];
-    list_parts(s, parts);
-    for (int i = 0; i < STEP_PARTS; i++)
-        if (*parts[i].at)
-            s->device->ops->memory->release(s->device, *parts[i].at, parts[i].bytes);
+    Buffer list[STEP_BUFFERS];
+    list_buffers(s, list);
+    buffers_free(s->device, list, STEP_BUFFERS);
     heads_free(&s->heads);
     explainer_free(&s->explainer);
     contrastive_free(&s->contrastive);

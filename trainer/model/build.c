@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/buffers.h"
+
 /* `list` with room for one element more; capacities are powers of two, so no length needs to be kept beside the count.
  */
 static void *grown(const Model *model, void *list, int count, size_t each) {
@@ -12,10 +14,6 @@ static void *grown(const Model *model, void *list, int count, size_t each) {
     if (!more)
         device_fatal(model->device, STATUS_SYSTEM, "out of memory for the layer list");
     return more;
-}
-
-static int64_t align16(int64_t n) {
-    return (n + 15) / 16 * 16;
 }
 
 static int add_tensor(Model *model, TensorShape shape) {
@@ -60,7 +58,7 @@ int model_add_span(Model *model, const char *name, SpanKind kind, SpanStart star
         span->shape[i] = shape[i];
         span->count *= shape[i];
     }
-    model->total += align16(span->count);
+    model->total += (int64_t)round_up((size_t)span->count, SPAN_ALIGN);
     return model->param_count++;
 }
 

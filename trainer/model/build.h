@@ -5,6 +5,9 @@
 
 #include "trainer/model/layers/layers.h"
 
+/* Elements that a span of an arena begins at a multiple of. */
+enum { SPAN_ALIGN = 16 };
+
 /* The input image, tensor 0; before any layer. */
 int model_add_input(Model *model);
 

@@ -1,5 +1,6 @@
 #include "trainer/model/heads.h"
 
+#include "kernels/buffers.h"
 #include "trainer/model/build.h"
 
 static int add_dense(Model *model, const char *weight, const char *bias, int64_t in, int64_t out) {
@@ -17,34 +18,36 @@ void heads_describe(Model *model) {
     model->classifier_span = add_dense(model, "classifier.fc.weight", "classifier.fc.bias", F, model->shape.classes);
 }
 
-Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
-    const int64_t F = model->features, D = model->shape.projection, C = model->shape.classes;
-    *heads = (Heads){.model = model, .max_rows = max_rows};
-    struct {
+enum { HEADS_BUFFERS = 12 };
+
+static void list_buffers(Heads *heads, Buffer list[HEADS_BUFFERS]) {
+    const Model *m = heads->model;
+    const int64_t F = m->features, D = m->shape.projection, C = m->shape.classes;
+    const struct {
         float **at;
         int64_t columns;
-    } parts[] = {
+    } all[HEADS_BUFFERS] = {
         {&heads->features, F},   {&heads->hidden, F},  {&heads->projected, D}, {&heads->z, D},
         {&heads->inv_norm, 1},   {&heads->logits, C},  {&heads->dlogits, C},   {&heads->dz, D},
         {&heads->dprojected, D}, {&heads->dhidden, F}, {&heads->dfeatures, F}, {&heads->losses, 1},
     };
-    int64_t total = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        total += (parts[i].columns * max_rows + 15) / 16 * 16;
-    heads->bytes = sizeof(float) * (size_t)total;
-    void *block = NULL;
-    RETURN_IF(model->device->ops->memory->alloc(model->device, heads->bytes, &block, err));
-    float *at = heads->block = block;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        *parts[i].at = at;
-        at += (parts[i].columns * max_rows + 15) / 16 * 16;
-    }
-    return STATUS_OK;
+    for (int i = 0; i < HEADS_BUFFERS; i++)
+        list[i] = (Buffer){(void **)all[i].at, sizeof(float) * (size_t)(all[i].columns * heads->max_rows)};
+}
+
+Status heads_init(Heads *heads, Model *model, int64_t max_rows, Error *err) {
+    Buffer list[HEADS_BUFFERS];
+    *heads = (Heads){.model = model, .max_rows = max_rows};
+    list_buffers(heads, list);
+    return buffers_alloc(model->device, list, HEADS_BUFFERS, err);
 }
 
 void heads_free(Heads *heads) {
-    if (heads->block)
-        heads->model->device->ops->memory->release(heads->model->device, heads->block, heads->bytes);
+    Buffer list[HEADS_BUFFERS];
+    if (!heads->model)
+        return;
+    list_buffers(heads, list);
+    buffers_free(heads->model->device, list, HEADS_BUFFERS);
     *heads = (Heads){0};
 }
 

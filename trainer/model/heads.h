@@ -8,8 +8,6 @@
 typedef struct Heads {
     Model *model; /* borrowed */
     int64_t max_rows;
-    float *block; /* one allocation, cut into the buffers below */
-    size_t bytes;
     float *features;   /* [rows, F] */
     float *hidden;     /* [rows, F] after ReLU */
     float *projected;  /* [rows, D] */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "kernels/buffers.h"
 #include "trainer/model/build.h"
 
 typedef struct Life {
@@ -105,7 +106,7 @@ static Status lay_out(Plan *plan, const Model *model, Error *err) {
     }
     for (int id = 0; id < ids; id++) {
         size_t bytes = plan_row_bytes(model, id) * (size_t)plan->max_rows;
-        trace.lives[id] = (Life){.id = id, .first = INT32_MAX, .last = -1, .bytes = (bytes + 63) / 64 * 64};
+        trace.lives[id] = (Life){.id = id, .first = INT32_MAX, .last = -1, .bytes = round_up(bytes, 64)};
         trace.shares[id] = id;
     }
     trace_forward(&trace);

@@ -1,6 +1,7 @@
 /* Convolution. Folded with the norm after it (folding.h), it leaves that norm's output. */
 #include <stdio.h>
 
+#include "kernels/buffers.h"
 #include "trainer/model/layers/folding.h"
 
 typedef struct Conv {
@@ -26,7 +27,7 @@ int model_add_conv(Model *model, const char *name, int in, int K, int R, int str
     char full[96];
     snprintf(full, sizeof full, "%s.weight", name);
     const int span = model_add_span(model, full, SPAN_CONV, START_CONV, 4, (int64_t[]){K, t.C, R, R});
-    model->folded_total += (model->params[span].count + 15) / 16 * 16;
+    model->folded_total += (int64_t)round_up((size_t)model->params[span].count, SPAN_ALIGN);
     return layer->out;
 }
 
