@@ -18,20 +18,20 @@
 typedef struct Command {
     const char *name;
     Status (*run)(int argc, char **argv, Error *err);
-    int ranks; /* its ranks work together, by comm_init and comm_agree */
+    enum { ALONE, TOGETHER } ranks; /* they work together, by comm_init and comm_agree */
     const char *help;
 } Command;
 
 static const Command commands[] = {
-    {"train", command_train, 1, "one run; continues from the newest valid checkpoint of its run folder"},
-    {"check", command_check, 1, "preflight: configuration, data and checksums, folders, memory, one step"},
-    {"eval", command_eval, 1, "accuracy and faithfulness of a run's checkpoint on the val split"},
-    {"import", command_import, 0, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
-    {"inspect", command_inspect, 0, "what a checkpoint, a shard, any HDF5 file or a folder of them holds"},
-    {"digest", command_digest, 0, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
-    {"probe", command_probe, 1, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
-    {"bench", command_bench, 1, "speed of step, loss, loader or operators on this machine"},
-    {NULL, NULL, 0, NULL},
+    {"train", command_train, TOGETHER, "one run; continues from the newest valid checkpoint of its run folder"},
+    {"check", command_check, TOGETHER, "preflight: configuration, data and checksums, folders, memory, one step"},
+    {"eval", command_eval, TOGETHER, "accuracy and faithfulness of a run's checkpoint on the val split"},
+    {"import", command_import, ALONE, "turn a dataset into checked HDF5 shards, or make the synthetic one"},
+    {"inspect", command_inspect, ALONE, "what a checkpoint, a shard, any HDF5 file or a folder of them holds"},
+    {"digest", command_digest, ALONE, "one hash of a checkpoint's parameters, momentum, statistics and cursor"},
+    {"probe", command_probe, TOGETHER, "numbers in, numbers out: loss, encoder, explanation, step, augmentation"},
+    {"bench", command_bench, TOGETHER, "speed of step, loss, loader or operators on this machine"},
+    {NULL, NULL, ALONE, NULL},
 };
 
 static void print_help(FILE *out) {
@@ -114,7 +114,7 @@ static Status dispatch(int argc, char **argv, Error *err) {
     const Command *command = find_command(name);
     Status status = command ? command->run(argc - 1, argv + 1, err) : unknown_command(name, err);
     /* What ends a rank before MPI runs is said once, whichever rank met it. */
-    return status != STATUS_OK && (!command || command->ranks) ? comm_agree_early(status, err) : status;
+    return status != STATUS_OK && (!command || command->ranks == TOGETHER) ? comm_agree_early(status, err) : status;
 }
 
 /* A ~ that no shell has expanded ('~/x' in quotes, --data=~/x) is the home folder, as in a configuration. The texts lie
