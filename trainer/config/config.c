@@ -10,7 +10,7 @@
 
 #include "io/files/files.h"
 #include "trainer/config/config_yaml.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 /* Everything config_load knows besides the values: who set each key last, for messages and derived defaults. */
 typedef struct Load {

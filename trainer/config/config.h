@@ -1,4 +1,4 @@
-/* The resolved configuration of a run: one struct, one table of keys (config_keys.c) with type, range, default per
+/* The resolved configuration of a run: one struct, one table of keys (keys/config_keys.c) with type, range, default per
  * profile and one line of help; the parser, the --set option, `config.yaml` in the run folder and the hash are loops
  * over that table. */
 #ifndef EXCON_TRAINER_CONFIG_H
@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "kernels/base/status.h"
-#include "trainer/config/explain_methods.h"
+#include "trainer/config/keys/explain_methods.h"
 
 typedef enum Method { METHOD_CE, METHOD_SIMCLR, METHOD_SUPCON, METHOD_EXCON, METHOD_EXCONB } Method;
 typedef enum Profile { PROFILE_OFFICIAL, PROFILE_RECOMMENDED } Profile;

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #include "kernels/base/status.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20, CONFIG_KEYS_MAX = 128 };
 

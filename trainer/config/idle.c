@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 static int warms_up(const Config *c) {
     return c->optim.warmup == WARMUP_ON || (c->optim.warmup == WARMUP_AUTO && c->train.batch > 256);

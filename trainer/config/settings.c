@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "trainer/config/config.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 void config_settings(const Config *config, char out[CONFIG_SETTINGS]) {
     char value[KEY_VALUE_MAX];

@@ -36,7 +36,7 @@ forbidden=(
 )
 allowed=(
     'kernels/cpu kernels/ops.h' 'comm kernels/ops.h' 'io/import io/files/files.h' 'io kernels/ops.h'
-    'trainer/config io/files/files.h' 'trainer/config trainer/config/keys.h' 'trainer/data io/loader/loader.h'
+    'trainer/config io/files/files.h' 'trainer/config trainer/config/keys/keys.h' 'trainer/data io/loader/loader.h'
     'trainer/method trainer/data/feed.h' 'trainer/method trainer/optim/optimiser.h' 'trainer/evaluate comm/comm.h'
     'trainer/run/deeper trainer/run/other/x.h' 'trainer/report trainer/evaluate/evaluator.h' 'trainer/run trainer/report/page.h'
     'trainer/cli trainer/bench/bench.h' 'trainer/daemon trainer/run/run.h' 'trainer/optim trainer/model/model.h'

@@ -12,7 +12,7 @@
 
 #include "tests/support/config_text.h"
 #include "trainer/config/config.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 static const char sample[] = CONFIG_SAMPLE;
 

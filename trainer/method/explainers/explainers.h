@@ -1,8 +1,8 @@
 /* Explainers: what turns a model and an image into a saliency map.
  *
  * An explainer is a file of this folder, which fills an ExplainerKind, and a line of the list in
- * trainer/config/explain_methods.h, from which the table in explainers.c and the values of explain.method are made. The
- * passes that explainers are composed of stand below the table. */
+ * trainer/config/keys/explain_methods.h, from which the table in explainers.c and the values of explain.method are
+ * made. The passes that explainers are composed of stand below the table. */
 #ifndef EXCON_TRAINER_EXPLAINERS_H
 #define EXCON_TRAINER_EXPLAINERS_H
 

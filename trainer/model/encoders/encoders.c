@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "trainer/config/choices.h"
+#include "trainer/config/keys/choices.h"
 
 #define ENTRY(name, build, ...) {name, build, {__VA_ARGS__}},
 #define NAME(name, ...) name,

@@ -1,4 +1,4 @@
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 #include <errno.h>
 #include <math.h>

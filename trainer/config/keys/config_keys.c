@@ -1,6 +1,6 @@
 /* THE table of configuration keys: what is not here cannot be configured. Sections in the order a reader wants them. */
-#include "trainer/config/choices.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/choices.h"
+#include "trainer/config/keys/keys.h"
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define AT(field) offsetof(Config, field), sizeof(((Config *)0)->field)

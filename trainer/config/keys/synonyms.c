@@ -2,7 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "trainer/config/keys.h"
+#include "trainer/config/keys/keys.h"
 
 typedef struct Synonym {
     const char *name; /* last part of a key's name, or a section */
