@@ -34,7 +34,7 @@ name=excon-$VERSION
 [ "$WITH_TESTS" = 0 ] || name=$name-tests
 tests=()
 [ "$WITH_TESTS" = 0 ] || mapfile -t tests < <(
-    { find tests/simt -name 'test_*.c' && grep -rlE --include='test_*.c' 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests; } |
+    { find tests/simt -name 'test_*.c' && grep -rlE --include='test_*.c' 'device_fixture|programs/(probe|rank_device)|EXCON_TEST_BACKEND' tests; } |
         sed 's/\.c$//' | sort -u) # those that tests/run.sh runs on a GPU
 root=$BUILD/bundle/$name
 

@@ -24,7 +24,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
 # intercept_tls_get_addr: gcc 12's search for leaks misreads this glibc's thread-local blocks of loaded libraries and crashes.
-export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0:intercept_tls_get_addr=0
+export LSAN_OPTIONS=suppressions=$PWD/tests/sanitize/leaks.supp:print_suppressions=0:intercept_tls_get_addr=0
 
 # Lines of "variant path"; variant: cpu, simt or gpu.
 programs() {
@@ -42,7 +42,7 @@ programs() {
         *) echo "cpu $source" ;;
         esac
     done
-    grep -lE 'device_fixture|support/probe|EXCON_TEST_BACKEND' tests/**/test_*.c | while IFS= read -r source; do
+    grep -lE 'device_fixture|programs/(probe|rank_device)|EXCON_TEST_BACKEND' tests/**/test_*.c | while IFS= read -r source; do
         case $source in
         tests/simt/*) ;;
         *) echo "$cuda $BUILD/${source%.c}" ;;

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
-. tests/faults/common.sh
+. tests/support/shell/runs.sh
 preemptible=$PWD/scripts/preemptible.sh
 
 echo 1..14

@@ -18,8 +18,8 @@
 #include "comm/comm.h"
 #include "comm/launcher.h"
 #include "kernels/base/process.h"
-#include "tests/support/launch.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
 
 /* Seconds: the promise; what a rank that nobody ends computes for; how long those must go on that nothing may end. */
 enum { PROMISE = 10, FOREVER = 60, LONG_ENOUGH = 4 };
@@ -137,29 +137,34 @@ static void check_ended(const char *folder, const char *line, int ranks) {
 
 #define MPIRUN "exec env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 $mpirun "
 
+/* The path of the test's own folder. */
+static const char *here(void **state) {
+    return ((const Folder *)*state)->path;
+}
+
 static void ranks_end(void **state) {
     char line[200];
     snprintf(line, sizeof line, MPIRUN "-n 2 --oversubscribe $self %d", FOREVER);
-    check_ended(*state, line, 2);
+    check_ended(here(state), line, 2);
 }
 
 /* The shell stays, as it has something to do afterwards; it knows nothing of its parent's end. */
 static void rank_of_a_script_ends(void **state) {
     char line[200];
     snprintf(line, sizeof line, MPIRUN "-n 1 sh -c '$self %d; sleep 1'", FOREVER);
-    check_ended(*state, line, 1);
+    check_ended(here(state), line, 1);
 }
 
 static void no_launcher_no_end(void **state) {
     char line[200];
     int status;
     snprintf(line, sizeof line, "unset PMIX_NAMESPACE; $self %d & sleep 1", LONG_ENOUGH);
-    const pid_t shell = start(*state, line);
+    const pid_t shell = start(here(state), line);
     assert_int_equal(waitpid(shell, &status, 0), shell); /* its child is init's now */
-    await_rank(*state, 0);
-    for (int i = 0; i < 100 * LONG_ENOUGH && !exists(*state, "done", 0); i++)
+    await_rank(here(state), 0);
+    for (int i = 0; i < 100 * LONG_ENOUGH && !exists(here(state), "done", 0); i++)
         pass(0.1);
-    assert_true(exists(*state, "done", 0));
+    assert_true(exists(here(state), "done", 0));
 }
 
 /* The rank's parent goes, mpirun stays. */
@@ -167,33 +172,20 @@ static void launcher_lives_no_end(void **state) {
     char line[200];
     int status;
     snprintf(line, sizeof line, MPIRUN "-n 1 sh -c '($self %d &); sleep %d'", LONG_ENOUGH, 2 * LONG_ENOUGH);
-    const pid_t job = start(*state, line);
-    await_rank(*state, 0);
+    const pid_t job = start(here(state), line);
+    await_rank(here(state), 0);
     assert_int_equal(waitpid(job, &status, 0), job);
-    assert_true(exists(*state, "done", 0));
+    assert_true(exists(here(state), "done", 0));
 }
-
-static int open_folder(void **state) {
-    scratch_new(*state = malloc(SCRATCH_BYTES));
-    return 0;
-}
-
-static int close_folder(void **state) {
-    scratch_remove(*state);
-    free(*state);
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_folder, close_folder)
 
 int main(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "rank") == 0)
         return rank_main(argv[2], atoi(argv[3]));
     const struct CMUnitTest tests[] = {
-        TEST(ranks_end),
-        TEST(rank_of_a_script_ends),
-        TEST(no_launcher_no_end),
-        TEST(launcher_lives_no_end),
+        FOLDER_TEST(ranks_end),
+        FOLDER_TEST(rank_of_a_script_ends),
+        FOLDER_TEST(no_launcher_no_end),
+        FOLDER_TEST(launcher_lives_no_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
-. tests/faults/common.sh
+. tests/support/shell/runs.sh
 preload=${BUILD:-build}/tests/faults/fail_io.so
 [ -e "$preload" ] && preload=$(realpath "$preload")
 

@@ -1,7 +1,6 @@
 /* Ranks that fail in the collectives of CUDA devices: the others must end too, soon, with the exit status that says
  * what happened, and somebody must say which rank it was. The program starts itself under mpirun, once per scene; the
  * scenes that need a fault inside NCCL run on the stand-in of tests/simt. */
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,22 +15,14 @@
 
 #include "comm/watchdog.h"
 #include "kernels/ops.h"
-#include "tests/support/launch.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
+#include "tests/support/programs/rank_device.h"
 
 /* Seconds: of silence that the watchdog allows, and until every scene must be over. */
 enum { LIMIT = 2, OVER = 20 };
 
-static int on_cuda(void) {
-    const char *backend = getenv("EXCON_TEST_BACKEND");
-    return backend && strcmp(backend, "cuda") == 0;
-}
-
 /* ---- a rank of a scene ------------------------------------------------------------------------------------------- */
-
-static void on_fatal(void *comm, Status code, const char *message) {
-    (void)message;
-    comm_abort(comm, code);
-}
 
 /* Steps of collectives; the last rank does not get far. */
 static void play(Comm *comm, const char *scene) {
@@ -58,26 +49,11 @@ static void play(Comm *comm, const char *scene) {
     comm->device->ops->memory->release(comm->device, block, N * sizeof(float));
 }
 
-static Status open_rank(Comm *comm, Device *device, const char *transport, Error *err) {
-    const CommOptions options = {.transport = strcmp(transport, "nccl") == 0 ? TRANSPORT_NCCL : TRANSPORT_MPI,
-                                 .connect_seconds = 1};
-    RETURN_IF(comm_init(comm, err));
-    if (on_cuda()) {
-        const int devices = device_count_cuda(NULL, 0);
-        RETURN_IF(device_open_cuda(device, comm->local_rank % (devices > 0 ? devices : 1), err));
-    } else {
-        RETURN_IF(device_open_cpu(device, 1, 0, err));
-    }
-    device->fatal = on_fatal;
-    device->fatal_ctx = comm;
-    return comm_attach(comm, device, &options, err);
-}
-
 static int be_a_rank(const char *scene, const char *transport, const char *folder) {
     Comm comm;
     Device device;
     Error err = {.code = STATUS_OK};
-    Status status = open_rank(&comm, &device, transport, &err);
+    Status status = rank_open(&comm, &device, transport, 1, &err);
     if (status == STATUS_OK)
         status = watchdog_start(&comm, folder, -1, LIMIT, &err);
     if (status == STATUS_OK)
@@ -101,15 +77,9 @@ typedef struct Scene {
     const char *blocking; /* NCCL_COMM_BLOCKING; NULL: not set */
 } Scene;
 
-static int is_simt(void) {
-    const char *path = getenv("EXCON_CUDA_LIBRARY");
-    void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
-    return library && dlsym(library, "simt_set_order");
-}
-
 /* NULL: can run here. */
 static const char *missing(const Scene *scene) {
-    if (!on_cuda() || is_simt() || strcmp(scene->transport, "nccl") != 0)
+    if (!rank_on_cuda() || rank_on_standin() || strcmp(scene->transport, "nccl") != 0)
         return NULL;
     if (scene->fault)
         return "faults inside NCCL are made by its stand-in only";
@@ -119,36 +89,23 @@ static const char *missing(const Scene *scene) {
     return devices > 1 ? NULL : "wants two devices";
 }
 
-static void remove_folder(const char *folder, int ranks) {
-    char path[1200];
-    for (int r = 0; r < ranks; r++) {
-        snprintf(path, sizeof path, "%s/heartbeat-%04d", folder, r);
-        unlink(path);
-    }
-    rmdir(folder);
-}
-
 static void ends_for_all(void **state) {
     enum { RANKS = 2 };
     const Scene *scene = *state;
     static char said[16384];
-    char folder[] = "/tmp/excon-transport.XXXXXX", path[100];
+    char folder[FOLDER_BYTES], path[PATH_BYTES];
     double seconds;
-    const char *why = missing(scene);
-    if (why) {
-        print_message("skipped: %s\n", why);
-        skip();
-    }
-    assert_non_null(mkdtemp(folder));
+    launch_skip_for(missing(scene));
+    folder_make(folder);
     setenv("EXCON_SIMT_DEVICES", scene->devices, 1);
     setenv("EXCON_SIMT_NCCL_FAULT", scene->fault ? scene->fault : "", 1);
     if (scene->blocking)
         setenv("NCCL_COMM_BLOCKING", scene->blocking, 1);
-    snprintf(path, sizeof path, "%s/said", folder);
+    folder_join(path, folder, "said");
     const int status = launch_ranks(RANKS, path, &seconds, "%s %s '%s'", scene->name, scene->transport, folder);
     unsetenv("NCCL_COMM_BLOCKING");
     launch_take(path, said, sizeof said);
-    remove_folder(folder, RANKS);
+    folder_remove(folder);
     print_message("%s, %s: exit status %d after %.1f s\n", scene->name, scene->transport, status, seconds);
     int good = scene->status < 0 ? status != 0 : status == scene->status;
     good = good && seconds < OVER;
@@ -195,5 +152,6 @@ int main(int argc, char **argv) {
         {"NCCL told not to block", ends_for_all, NULL, NULL, &scenes[10]},
     };
     const struct CMUnitTest on_host[] = {{"NCCL on the CPU", ends_for_all, NULL, NULL, &scenes[11]}};
-    return on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL) : cmocka_run_group_tests(on_host, NULL, NULL);
+    return rank_on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL)
+                          : cmocka_run_group_tests(on_host, NULL, NULL);
 }

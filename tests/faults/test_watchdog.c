@@ -12,7 +12,8 @@
 #include <cmocka.h>
 
 #include "comm/watchdog.h"
-#include "tests/support/launch.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
 
 /* Seconds of silence allowed; the promise is an end within SLACK seconds more (start and end of mpirun included). */
 enum { LIMIT = 2, SLACK = 5 };
@@ -76,10 +77,8 @@ typedef struct Scene {
 } Scene;
 
 static Scene run_scene(const char *name, int ranks, double seconds) {
-    static const char template[] = "/tmp/excon-watchdog.XXXXXX";
-    char folder[sizeof template], path[1200];
-    memcpy(folder, template, sizeof template);
-    assert_non_null(mkdtemp(folder));
+    char folder[FOLDER_BYTES], path[1200];
+    folder_make(folder);
     Scene scene = {0};
     snprintf(path, sizeof path, "%s.said", folder);
     scene.status = launch_ranks(ranks, path, &scene.seconds, "%s '%s' %g", name, folder, seconds);
@@ -90,8 +89,8 @@ static Scene run_scene(const char *name, int ranks, double seconds) {
             scene.heartbeats += unlink(path) == 0;
         }
     snprintf(path, sizeof path, "%s-away", folder);
-    rmdir(path);
-    rmdir(folder);
+    folder_remove(path);
+    folder_remove(folder);
     print_message("%s: exit status %d after %.1f s\n", name, scene.status, scene.seconds);
     return scene;
 }

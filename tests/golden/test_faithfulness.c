@@ -4,6 +4,7 @@
  * test stores images and model as a dataset folder and a run folder, runs `excon eval RUN --json` on one rank and on
  * two, and compares what it prints. */
 #include <hdf5.h>
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,8 +19,10 @@
 #include "io/arrays/arrays.h"
 #include "io/checkpoint/checkpoint.h"
 #include "io/import/import_job.h"
-#include "tests/support/folder.h"
-#include "tests/support/probe.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
+#include "tests/support/programs/probe.h"
 
 /* f32 in the same PyTorch code is within 3e-5 of float64 (the generator checks it, and that no decision is close). One
  * image more or less among the shares of the 33 is 0.03. */
@@ -165,7 +168,7 @@ static void write_run(Golden *g, Folder *folder, int classes, const char *data) 
     if (checkpoint_save(folder_file(folder, "run/checkpoints"), &file, 1, 0, -1, &err) != STATUS_OK)
         fail_msg("%s", err.message);
     int size = snprintf(yaml, sizeof yaml, "data: {dir: \"%s\"}\n", data);
-    spill(folder_file(folder, "run/config.yaml"), yaml, (size_t)size);
+    file_write(folder_file(folder, "run/config.yaml"), yaml, (size_t)size);
 }
 
 /* The number behind "key": in a line of JSON. */
@@ -178,7 +181,7 @@ static double number_of(const char *text, const char *key) {
 
 static void compare_numbers(const Golden *g, const char *log, int ranks) {
     size_t size;
-    char *text = slurp(log, &size);
+    char *text = file_read(log, &size);
     int faults = 0;
     for (int i = 0; i < NUMBERS; i++) {
         char name[64];
@@ -217,10 +220,7 @@ static void test_numbers(void **state) {
     const char *base = getenv("GOLDEN"), *data = folder_file(folder, "data");
     char path[PROBE_PATH];
     Golden g;
-    if (probe_missing()) {
-        print_message("skipped: %s\n", probe_missing());
-        skip();
-    }
+    launch_skip_for(probe_missing());
     snprintf(path, sizeof path, "%s/eval-faithfulness.h5", base && *base ? base : "tests/golden");
     golden_open(&g, path);
     const int classes = (int)tensor_of(&g, "model/classifier.fc.weight")->shape[0];

@@ -13,7 +13,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/probe.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
+#include "tests/support/programs/probe.h"
 
 /* f32 in the same PyTorch code is within 3e-5 of float64 on every tensor of these files (the generator checks it).
  * Files in bf16 bring the tolerance of each tensor, measured with a rounding PyTorch (make_golden.py). */
@@ -30,10 +32,7 @@ typedef struct GoldenTest {
 
 static void outputs_agree(void **state) {
     const GoldenTest *test = *state;
-    if (probe_missing()) {
-        print_message("skipped: %s\n", probe_missing());
-        skip();
-    }
+    launch_skip_for(probe_missing());
     char out[PROBE_PATH + 32], group[128];
     snprintf(out, sizeof out, "%s/out.h5", test->folder);
     snprintf(group, sizeof group, "/expect/%s", test->probe->run);
@@ -45,13 +44,14 @@ static void outputs_agree(void **state) {
 int main(void) {
     size_t cases;
     ProbeCase *probes = probe_cases("", &cases);
-    char folder[PROBE_PATH];
+    char folder[FOLDER_BYTES];
     GoldenTest *tests = calloc(cases * RANK_COUNTS, sizeof *tests);
     struct CMUnitTest *units = calloc(cases * RANK_COUNTS, sizeof *units);
-    if (!probes || !tests || !units || probe_folder_make(folder) != 0) {
-        fprintf(stderr, "test_golden: no memory or no folder for outputs\n");
+    if (!probes || !tests || !units) {
+        fprintf(stderr, "test_golden: no memory\n");
         return EXIT_FAILURE;
     }
+    folder_make(folder);
     size_t count = 0;
     for (size_t i = 0; i < cases * RANK_COUNTS; i++) {
         const ProbeCase *probe = &probes[i / RANK_COUNTS];
@@ -64,7 +64,7 @@ int main(void) {
         units[count++] = (struct CMUnitTest){.name = test->name, .test_func = outputs_agree, .initial_state = test};
     }
     int failed = _cmocka_run_group_tests("golden", units, count, NULL, NULL);
-    failed += probe_folder_remove(folder) != 0;
+    failed += folder_remove(folder) != 0;
     free(units);
     free(tests);
     free(probes);

@@ -16,19 +16,10 @@
 #include "comm/buckets.h"
 #include "kernels/ops.h"
 #include "tests/simt/simt.h"
-#include "tests/support/launch.h"
-
-static int on_cuda(void) {
-    const char *backend = getenv("EXCON_TEST_BACKEND");
-    return backend && strcmp(backend, "cuda") == 0;
-}
+#include "tests/support/programs/launch.h"
+#include "tests/support/programs/rank_device.h"
 
 /* ---- a rank ------------------------------------------------------------------------------------------------------ */
-
-static void on_fatal(void *comm, Status code, const char *message) {
-    (void)message;
-    comm_abort(comm, code);
-}
 
 static void *device_block(Comm *comm, size_t bytes) {
     void *block;
@@ -340,23 +331,6 @@ static int agreement_is_right(Comm *comm, Error *unused) {
            comm_agree(comm, STATUS_OK, &err) == STATUS_OK;
 }
 
-static Status open_rank(Comm *comm, Device *device, const char *transport, Error *err) {
-    const CommOptions options = {.transport = !strcmp(transport, "nccl")  ? TRANSPORT_NCCL
-                                              : !strcmp(transport, "mpi") ? TRANSPORT_MPI
-                                                                          : TRANSPORT_AUTO,
-                                 .connect_seconds = 60};
-    RETURN_IF(comm_init(comm, err));
-    if (on_cuda()) {
-        const int devices = device_count_cuda(NULL, 0);
-        RETURN_IF(device_open_cuda(device, comm->local_rank % (devices > 0 ? devices : 1), err));
-    } else {
-        RETURN_IF(device_open_cpu(device, 1, 0, err));
-    }
-    device->fatal = on_fatal;
-    device->fatal_ctx = comm;
-    return comm_attach(comm, device, &options, err);
-}
-
 static int run_checks(Comm *comm) {
     static const struct {
         const char *name;
@@ -386,7 +360,7 @@ static int be_a_rank(const char *transport) {
     Comm comm;
     Device device;
     Error err = {.code = STATUS_OK};
-    if (open_rank(&comm, &device, transport, &err) != STATUS_OK) {
+    if (rank_open(&comm, &device, transport, 60, &err) != STATUS_OK) {
         fprintf(stderr, "rank %d: %s\n", comm.rank, err.message);
         return 9;
     }
@@ -420,17 +394,10 @@ typedef struct Case {
     int ranks;
 } Case;
 
-/* The stand-in has as many devices as a test asks for. */
-static int is_simt(void) {
-    const char *path = getenv("EXCON_CUDA_LIBRARY");
-    void *library = on_cuda() && path ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
-    return library && dlsym(library, "simt_set_order");
-}
-
 /* NULL: can run here. */
 static const char *missing(const Case *c) {
     static char why[200];
-    if (!on_cuda() || strcmp(c->transport, "nccl") != 0 || is_simt())
+    if (!rank_on_cuda() || strcmp(c->transport, "nccl") != 0 || rank_on_standin())
         return NULL;
     const int devices = device_count_cuda(why, sizeof why);
     if (devices >= c->ranks)
@@ -441,11 +408,7 @@ static const char *missing(const Case *c) {
 
 static void ranks_agree(void **state) {
     const Case *c = *state;
-    const char *why = missing(c);
-    if (why) {
-        print_message("skipped: %s\n", why);
-        skip();
-    }
+    launch_skip_for(missing(c));
     setenv("EXCON_SIMT_DEVICES", strcmp(c->transport, "nccl") == 0 ? "4" : "1", 1);
     assert_int_equal(launch_ranks(c->ranks, NULL, NULL, "%s", c->transport), 0);
 }
@@ -469,5 +432,6 @@ int main(int argc, char **argv) {
         {"MPI on 2 ranks that share a device", ranks_agree, NULL, NULL, &cases[8]},
         {"MPI on 3 ranks that share a device", ranks_agree, NULL, NULL, &cases[9]},
     };
-    return on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL) : cmocka_run_group_tests(on_host, NULL, NULL);
+    return rank_on_cuda() ? cmocka_run_group_tests(on_devices, NULL, NULL)
+                          : cmocka_run_group_tests(on_host, NULL, NULL);
 }

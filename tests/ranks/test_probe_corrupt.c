@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "io/arrays/arrays.h"
-#include "tests/support/folder.h"
-#include "tests/support/probe.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/probe.h"
 #include "trainer/evaluate/corruptions/corruptions.h"
 
 enum { N = 7, SIDE = 32, IMAGE = 3 * SIDE * SIDE }; /* 7: uneven shares on 2 and 3 ranks */

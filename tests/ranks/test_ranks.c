@@ -14,7 +14,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/probe.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/launch.h"
+#include "tests/support/programs/probe.h"
 
 /* Ranks change the order of f32 additions only; batch statistics are summed in double. A gradient is a sum of some
  * thousand terms that partly cancel, behind up to four passes of batch norm. */
@@ -36,10 +38,7 @@ typedef struct RankTest {
 
 static void ranks_agree(void **state) {
     const RankTest *test = *state;
-    if (probe_missing()) {
-        print_message("skipped: %s\n", probe_missing());
-        skip();
-    }
+    launch_skip_for(probe_missing());
     char alone[PROBE_PATH + 32], together[PROBE_PATH + 32], what[2 * PROBE_PATH + 32];
     snprintf(alone, sizeof alone, "%s/alone.h5", test->folder);
     snprintf(together, sizeof together, "%s/together.h5", test->folder);
@@ -58,13 +57,14 @@ static void ranks_agree(void **state) {
 int main(void) {
     size_t cases, count = 0;
     ProbeCase *probes = probe_cases("step-", &cases);
-    char folder[PROBE_PATH];
+    char folder[FOLDER_BYTES];
     RankTest *tests = calloc(cases, sizeof *tests);
     struct CMUnitTest *units = calloc(cases, sizeof *units);
-    if (!probes || !tests || !units || probe_folder_make(folder) != 0) {
-        fprintf(stderr, "test_ranks: no memory or no folder for outputs\n");
+    if (!probes || !tests || !units) {
+        fprintf(stderr, "test_ranks: no memory\n");
         return EXIT_FAILURE;
     }
+    folder_make(folder);
     for (size_t i = 0; i < cases; i++) {
         if (probes[i].ranks || strstr(probes[i].sets, "precision=bf16"))
             continue;
@@ -74,7 +74,7 @@ int main(void) {
         units[count++] = (struct CMUnitTest){.name = test->name, .test_func = ranks_agree, .initial_state = test};
     }
     int failed = _cmocka_run_group_tests("ranks", units, count, NULL, NULL);
-    failed += probe_folder_remove(folder) != 0;
+    failed += folder_remove(folder) != 0;
     free(units);
     free(tests);
     free(probes);

@@ -17,7 +17,8 @@
 #include <cmocka.h>
 
 #include "tests/simt/simt.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/tensor.h"
+#include "tests/support/numbers/view_recipe.h"
 
 enum { TENSORS = 24, NAME = 80 };
 
@@ -185,23 +186,7 @@ static void case_dense(Run *r) {
 }
 
 static void view_of(Run *r, ViewKind kind, const char *name) {
-    const ViewSpec spec = {.kind = kind,
-                           .seed = 5,
-                           .epoch = 3,
-                           .view = 2,
-                           .scale_min = 0.2f,
-                           .scale_max = 1,
-                           .ratio_min = 0.75f,
-                           .ratio_max = 4.0f / 3,
-                           .flip_probability = 0.5f,
-                           .jitter_probability = 0.8f,
-                           .grey_probability = 0.2f,
-                           .brightness = 0.4f,
-                           .contrast = 0.4f,
-                           .saturation = 0.4f,
-                           .hue = 0.1f,
-                           .mean = {0.48f, 0.45f, 0.40f},
-                           .std = {0.23f, 0.23f, 0.23f}};
+    const ViewSpec spec = view_recipe(kind);
     const int H = 18, W = 20;
     const void *images = in(r, DTYPE_U8, 6 * H * W * 3, 0, 256), *ids = in(r, DTYPE_I64, 6, 0, 1000);
     r->ops->views->make(r->device, &spec, 6, H, W, images, ids, r->type,

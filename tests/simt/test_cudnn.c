@@ -14,8 +14,8 @@
 
 #include "kernels/cuda/products/conv.h"
 #include "tests/simt/simt.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const ConvGeometry geometry = {6, 5, 8, 16, 3, 1, 1};
 

@@ -20,7 +20,7 @@
 #include "io/dataset/dataset.h"
 #include "io/import/import.h"
 #include "io/inspect/tree.h"
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/sample_checkpoint.h"
 
 static void put(hid_t file, const char *name, hid_t stored, hid_t memory, int rank, const hsize_t *dims,
                 const void *values) {

@@ -11,7 +11,8 @@
 #include <cmocka.h>
 
 #include "io/files/files.h"
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/sample_checkpoint.h"
 
 /* ---- sound files ---- */
 
@@ -43,7 +44,7 @@ static void test_equal_bytes(void **state) {
     for (int i = 0; i < 2; i++) {
         const char *dir = i ? "two" : "one";
         assert_int_equal(sample_save(folder_file(*state, dir), 3, &err), STATUS_OK);
-        bytes[i] = slurp(sample_file(*state, dir, 3, ""), &size[i]);
+        bytes[i] = file_read(sample_file(*state, dir, 3, ""), &size[i]);
         usleep(i ? 0 : 1100000);
     }
     assert_int_equal(size[0], size[1]);
@@ -101,9 +102,9 @@ static void test_newest_valid(void **state) {
     for (int64_t step = 1; step <= 3; step++)
         assert_int_equal(sample_save_best(dir, step, 9, step == 3, -1, -1, &err), STATUS_OK);
     size_t size;
-    char *bytes = slurp(sample_file(*state, "c", 3, ""), &size);
+    char *bytes = file_read(sample_file(*state, "c", 3, ""), &size);
     bytes[size / 2] ^= 1;
-    spill(sample_file(*state, "c", 3, ""), bytes, size);
+    file_write(sample_file(*state, "c", 3, ""), bytes, size);
     free(bytes);
     assert_int_equal(truncate(sample_file(*state, "c", 2, ""), 700), 0);
     unlink(folder_file(*state, "c/manifest.json"));
@@ -136,8 +137,8 @@ static void test_renamed_checkpoint(void **state) {
     Notes notes;
     assert_int_equal(sample_save(dir, 4, &err), STATUS_OK);
     size_t size;
-    char *bytes = slurp(sample_file(*state, "c", 4, ""), &size);
-    spill(sample_file(*state, "c", 8, ""), bytes, size);
+    char *bytes = file_read(sample_file(*state, "c", 4, ""), &size);
+    file_write(sample_file(*state, "c", 8, ""), bytes, size);
     free(bytes);
     assert_int_equal(sample_newest(dir, &notes), 4);
     assert_non_null(strstr(notes.last, "step 4"));
@@ -153,7 +154,7 @@ static void test_manifest_garbage(void **state) {
     Notes notes;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         assert_int_equal(sample_save(dir, 4, &err), STATUS_OK);
-        spill(folder_file(*state, "c/manifest.json"), texts[i], strlen(texts[i]));
+        file_write(folder_file(*state, "c/manifest.json"), texts[i], strlen(texts[i]));
         assert_int_equal(sample_newest(dir, &notes), 4);
     }
 }
@@ -182,7 +183,7 @@ static void test_pruning(void **state) {
     for (int64_t step = 1; step <= 9; step++)
         assert_int_equal(present(state, step), step == 5 || step == 9);
     assert_int_equal(sample_link(dir, "best.h5"), 9);
-    char *manifest = slurp(folder_file(*state, "c/manifest.json"), NULL);
+    char *manifest = file_read(folder_file(*state, "c/manifest.json"), NULL);
     assert_null(strstr(manifest, "step-00000008.h5"));
     assert_non_null(strstr(manifest, "step-00000009.h5"));
     char hex[65];
@@ -219,7 +220,7 @@ static void test_bad_arguments(void **state) {
     strcpy(tensors[1].name, "/model/rooted");
     assert_int_equal(checkpoint_save(dir, &file, 1, 0, -1, &err), STATUS_INTERNAL);
     assert_false(files_exists(dir));
-    spill(folder_file(*state, "plain"), "x", 1);
+    file_write(folder_file(*state, "plain"), "x", 1);
     assert_int_equal(sample_save(folder_file(*state, "plain/c"), 1, &err), STATUS_CANNOT_CREATE);
     sample_free(tensors);
 }

@@ -12,7 +12,8 @@
 #include <hdf5.h>
 
 #include "io/files/files.h"
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/sample_checkpoint.h"
 
 /* ---- damage ---- */
 
@@ -22,7 +23,7 @@ static void test_flipped_bits(void **state) {
     Error err;
     size_t size;
     assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
+    char *bytes = file_read(sample_file(*state, "c", 9, ""), &size);
     const char *listed = sample_file(*state, "c", 9, ""), *alone = folder_file(*state, "step-00000009.h5");
     uint64_t random = 1;
     int harmless = 0;
@@ -31,19 +32,19 @@ static void test_flipped_bits(void **state) {
         size_t at = (random >> 24) % size;
         int in_seal_words = at >= size - 128 && at < size - 128 + 31;
         bytes[at] ^= (char)(1 << (random >> 61));
-        spill(alone, bytes, size);
+        file_write(alone, bytes, size);
         int loaded = sample_loads(alone, &err);
         harmless += loaded;
         assert_true(!loaded || at >= size - 128);
         assert_true(!in_seal_words || loaded);
         if (i % 10 == 0) {
-            spill(listed, bytes, size);
+            file_write(listed, bytes, size);
             assert_false(sample_loads(listed, &err));
         }
         bytes[at] ^= (char)(1 << (random >> 61));
     }
     assert_in_range(harmless, 0, 100);
-    spill(listed, bytes, size);
+    file_write(listed, bytes, size);
     assert_true(sample_loads(listed, &err));
     free(bytes);
 }
@@ -52,15 +53,15 @@ static void test_truncation(void **state) {
     Error err;
     size_t size;
     assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
+    char *bytes = file_read(sample_file(*state, "c", 9, ""), &size);
     const char *alone = folder_file(*state, "step-00000009.h5");
     for (size_t n = 0; n < size; n += n < 600 || n + 200 > size ? 1 : 37) {
-        spill(alone, bytes, n);
+        file_write(alone, bytes, n);
         assert_true(!sample_loads(alone, &err) || n >= size - 128); /* only a cut seal leaves all values */
     }
     char *longer = calloc(1, size + 4096);
     memcpy(longer, bytes, size);
-    spill(sample_file(*state, "c", 9, ""), longer, size + 4096);
+    file_write(sample_file(*state, "c", 9, ""), longer, size + 4096);
     assert_false(sample_loads(sample_file(*state, "c", 9, ""), &err));
     free(longer);
     free(bytes);
@@ -79,7 +80,7 @@ static void load_garbage(const char *bytes, size_t size, const char *path) {
             random = random * 6364136223846793005u + 1442695040888963407u;
             work[48 + (random >> 24) % (size - 48)] = (char)(random >> 56);
         }
-        spill(path, work, size);
+        file_write(path, work, size);
         if (checkpoint_load(path, &file, &err) == STATUS_OK)
             checkpoint_free(&file);
         else if (!strstr(err.message, path))
@@ -94,7 +95,7 @@ static void test_unsealed_garbage(void **state) {
     size_t size;
     int result;
     assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
+    char *bytes = file_read(sample_file(*state, "c", 9, ""), &size);
     const char *path = folder_file(*state, "foreign.h5");
     fflush(NULL);
     pid_t child = fork();
@@ -250,10 +251,10 @@ static void test_foreign_structure(void **state) {
     Error err;
     size_t size;
     assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
+    char *bytes = file_read(sample_file(*state, "c", 9, ""), &size);
     const char *path = folder_file(*state, "foreign.h5");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        spill(path, bytes, size - 128);
+        file_write(path, bytes, size - 128);
         hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
         assert_true(file >= 0);
         cases[i].edit(file);
@@ -272,8 +273,8 @@ static void test_older_program(void **state) {
     CheckpointFile loaded;
     const char *path = folder_file(*state, "older.h5");
     assert_int_equal(sample_save(folder_file(*state, "c"), 9, &err), STATUS_OK);
-    char *bytes = slurp(sample_file(*state, "c", 9, ""), &size);
-    spill(path, bytes, size - 128);
+    char *bytes = file_read(sample_file(*state, "c", 9, ""), &size);
+    file_write(path, bytes, size - 128);
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     assert_true(file >= 0 && H5Adelete(file, "tally") >= 0);
     H5Fclose(file);

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "io/files/files.h"
-#include "tests/support/faults.h"
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/sample_checkpoint.h"
+#include "tests/support/programs/faults.h"
 
 enum { MAX_CALLS = 200 };
 

@@ -1,6 +1,7 @@
 /* last.h5 and best.h5 where links do not survive: copies of a folder, in part or whole, file systems without links;
  * what is never begun anew or lost there. And what a checkpoint knows of its run. */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,8 +13,9 @@
 #include <cmocka.h>
 
 #include "io/files/files.h"
-#include "tests/support/faults.h"
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/sample_checkpoint.h"
+#include "tests/support/programs/faults.h"
 
 /* Steps 1 to 4 saved, 2 the best, two kept besides. */
 static const char *make_folder(Folder *folder) {
@@ -29,9 +31,9 @@ static const char *make_folder(Folder *folder) {
 static void make_real(Folder *folder, const char *name) {
     size_t size;
     const char *path = folder_file(folder, name);
-    char *bytes = slurp(path, &size);
+    char *bytes = file_read(path, &size);
     assert_int_equal(unlink(path), 0);
-    spill(path, bytes, size);
+    file_write(path, bytes, size);
     free(bytes);
 }
 
@@ -104,7 +106,7 @@ static void test_texts(void **state) {
                                                                                      "step-00000002.h5\n"};
     for (int i = 0; i < 2; i++) {
         unlink(folder_file(*state, names[i]));
-        spill(folder_file(*state, names[i]), texts[i], strlen(texts[i]));
+        file_write(folder_file(*state, names[i]), texts[i], strlen(texts[i]));
     }
     assert_true(checkpoint_locate(dir, "best.h5", path));
     assert_int_equal(step_in(path), 2);
@@ -112,7 +114,7 @@ static void test_texts(void **state) {
     assert_int_equal(sample_link(dir, "best.h5"), 2);
     assert_int_equal(sample_link(dir, "last.h5"), 4);
     unlink(folder_file(*state, "c/best.h5"));
-    spill(folder_file(*state, "c/best.h5"), texts[1], strlen(texts[1]));
+    file_write(folder_file(*state, "c/best.h5"), texts[1], strlen(texts[1]));
     for (int64_t step = 5; step <= 8; step++)
         assert_int_equal(sample_save_best(dir, step, 1, 0, 2, -1, &err), STATUS_OK);
     assert_int_equal(step_in(sample_file(*state, "c", 2, "")), 2);
@@ -143,13 +145,13 @@ static void test_traces(void **state) {
     assert_int_equal(sample_newest(dir, &notes), -2);
     unlink(folder_file(*state, "c/last.h5"));
     unlink(folder_file(*state, "c/best.h5"));
-    spill(folder_file(*state, "c/step-00000003.h5.superseded"), "", 0);
+    file_write(folder_file(*state, "c/step-00000003.h5.superseded"), "", 0);
     assert_int_equal(sample_newest(dir, &notes), -2);
     unlink(folder_file(*state, "c/step-00000003.h5.superseded"));
-    spill(folder_file(*state, "c/my best.h5"), "", 0);
+    file_write(folder_file(*state, "c/my best.h5"), "", 0);
     assert_int_equal(sample_newest(dir, &notes), -2);
     unlink(folder_file(*state, "c/my best.h5"));
-    spill(folder_file(*state, "c/step-00000000.h5.tmp"), "", 0); /* a first save that was killed */
+    file_write(folder_file(*state, "c/step-00000000.h5.tmp"), "", 0); /* a first save that was killed */
     assert_int_equal(sample_newest(dir, &notes), -1);
 }
 

@@ -13,7 +13,8 @@
 #include "io/dataset/index.h"
 #include "io/dataset/shard.h"
 #include "io/files/files.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 enum { ROWS = 40, CHUNK = 16, SIDE = 6, CLASSES = 4, IMAGE = SIDE * SIDE * 3, MASK = SIDE * SIDE };
 
@@ -73,15 +74,15 @@ static void write_dataset(const char *dir) {
 }
 
 static int setup(void **state) {
-    char *dir = malloc(SCRATCH_BYTES);
-    scratch_new(dir);
+    char *dir = malloc(FOLDER_BYTES);
+    folder_make(dir);
     write_dataset(dir);
     *state = dir;
     return 0;
 }
 
 static int teardown(void **state) {
-    scratch_remove(*state);
+    folder_remove(*state);
     free(*state);
     return 0;
 }
@@ -131,21 +132,21 @@ static int files_equal(const char *a, const char *b) {
 }
 
 static void test_equal_contents_give_equal_bytes(void **state) {
-    char other[SCRATCH_BYTES];
+    char other[FOLDER_BYTES];
     Dataset a, b;
     Error err = {0};
-    char index_a[SCRATCH_BYTES + 256], index_b[SCRATCH_BYTES + 256];
-    scratch_new(other);
+    char index_a[PATH_BYTES], index_b[PATH_BYTES];
+    folder_make(other);
     usleep(1100000); /* times kept in the files would differ by a second */
     write_dataset(other);
-    assert_true(files_equal(scratch_file(index_a, *state, "index.h5"), scratch_file(index_b, other, "index.h5")));
+    assert_true(files_equal(folder_join(index_a, *state, "index.h5"), folder_join(index_b, other, "index.h5")));
     assert_int_equal(dataset_open(&a, *state, 0, &err), STATUS_OK);
     assert_int_equal(dataset_open(&b, other, 0, &err), STATUS_OK);
     assert_string_equal(a.shards[SPLIT_TRAIN][1].sha256, b.shards[SPLIT_TRAIN][1].sha256);
     assert_string_not_equal(a.shards[SPLIT_TRAIN][0].sha256, b.shards[SPLIT_TRAIN][1].sha256);
     dataset_close(&a);
     dataset_close(&b);
-    scratch_remove(other);
+    folder_remove(other);
 }
 
 static void test_select_and_hold_out(void **state) {
@@ -211,11 +212,11 @@ static void expect_refusal(const char *dir, int verify, Status status, const cha
 }
 
 static void test_missing_pieces(void **state) {
-    char path[SCRATCH_BYTES + 256];
+    char path[PATH_BYTES];
     expect_refusal("/nonexistent/folder", 0, STATUS_NO_INPUT, "/nonexistent/folder");
-    unlink(scratch_file(path, *state, "train-0001.h5"));
+    unlink(folder_join(path, *state, "train-0001.h5"));
     expect_refusal(*state, 0, STATUS_DATA, "train-0001.h5");
-    unlink(scratch_file(path, *state, "index.h5"));
+    unlink(folder_join(path, *state, "index.h5"));
     expect_refusal(*state, 0, STATUS_NO_INPUT, "index.h5");
     file_write(path, "not HDF5 at all", 15);
     expect_refusal(*state, 0, STATUS_DATA, "index.h5");
@@ -224,8 +225,8 @@ static void test_missing_pieces(void **state) {
 }
 
 static void test_truncated(void **state) {
-    char path[SCRATCH_BYTES + 256];
-    scratch_file(path, *state, "train-0001.h5");
+    char path[PATH_BYTES];
+    folder_join(path, *state, "train-0001.h5");
     const int64_t size = file_size(path);
     file_truncate(path, size - 1);
     expect_refusal(*state, 1, STATUS_DATA, "train-0001.h5");
@@ -239,9 +240,9 @@ static void test_truncated(void **state) {
 /* A bit flipped anywhere in a shard: the hash finds it; without the hash, either the shard is refused when opened, or
  * the read fails naming the chunk, or the flip lies in a gap and every byte still reads back. */
 static void test_flipped_bit(void **state) {
-    char path[SCRATCH_BYTES + 256];
+    char path[PATH_BYTES];
     Pixels *want = malloc(sizeof *want), *got = malloc(sizeof *got);
-    scratch_file(path, *state, "train-0000.h5");
+    folder_join(path, *state, "train-0000.h5");
     fill_pixels(want, 0);
     int named_chunks = 0;
     for (int64_t offset = 0; offset < file_size(path); offset += 61) {
@@ -270,8 +271,8 @@ static void test_flipped_bit(void **state) {
 }
 
 static void test_flipped_bit_in_the_index(void **state) {
-    char path[SCRATCH_BYTES + 256];
-    scratch_file(path, *state, "index.h5");
+    char path[PATH_BYTES];
+    folder_join(path, *state, "index.h5");
     const int64_t size = file_size(path);
     int refused = 0;
     for (int64_t offset = 0; offset < size; offset += 7) {
@@ -328,7 +329,7 @@ static void plant(const char *path, const Foreign *foreign) {
 }
 
 static void test_foreign_images(void **state) {
-    char path[SCRATCH_BYTES + 256];
+    char path[PATH_BYTES];
     const Foreign cases[] = {
         {"missing", 0, 0, {0}, 0, 0, 0, "missing"},
         {"type", H5T_STD_I16LE, 4, {ROWS, SIDE, SIDE, 3}, 0, 0, 0, "type"},
@@ -342,7 +343,7 @@ static void test_foreign_images(void **state) {
         {"external link", 0, 0, {0}, 0, 0, 2, "link"},
         {"soft link", 0, 0, {0}, 0, 0, 3, "link"},
     };
-    scratch_file(path, *state, "val-0000.h5");
+    folder_join(path, *state, "val-0000.h5");
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         write_dataset(*state);
         plant(path, &cases[c]);
@@ -353,12 +354,12 @@ static void test_foreign_images(void **state) {
 
 /* Values that fit the types and still make no sense. */
 static void test_lying_values(void **state) {
-    char path[SCRATCH_BYTES + 256];
+    char path[PATH_BYTES];
     int64_t rows = (int64_t)1 << 30;
     int32_t label = CLASSES;
     const hsize_t one = 1;
     write_dataset(*state);
-    scratch_file(path, *state, "train-0001.h5");
+    folder_join(path, *state, "train-0001.h5");
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = H5Dopen2(file, "labels", H5P_DEFAULT);
     hid_t memory = H5Screate_simple(1, &one, NULL), space = H5Dget_space(set);
     const hsize_t start = 5;
@@ -371,7 +372,7 @@ static void test_lying_values(void **state) {
     expect_refusal(*state, 0, STATUS_DATA, "row 5 has label 4");
 
     write_dataset(*state);
-    scratch_file(path, *state, "index.h5");
+    folder_join(path, *state, "index.h5");
     file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     hid_t group = H5Gopen2(file, "val", H5P_DEFAULT), attribute = H5Aopen(group, "count", H5P_DEFAULT);
     assert_true(H5Awrite(attribute, H5T_NATIVE_INT64, &rows) >= 0);

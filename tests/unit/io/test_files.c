@@ -16,8 +16,9 @@
 #include <cmocka.h>
 
 #include "io/files/files.h"
-#include "tests/support/faults.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/faults.h"
 
 enum { TEXT_BYTES = 5000, MAX_CALLS = 40 };
 
@@ -29,7 +30,7 @@ static void fill(char text[TEXT_BYTES], char first) {
 static int holds(const char *path, char first) {
     char want[TEXT_BYTES];
     size_t size;
-    char *got = slurp(path, &size);
+    char *got = file_read(path, &size);
     fill(want, first);
     int same = size == TEXT_BYTES && memcmp(got, want, TEXT_BYTES) == 0;
     free(got);
@@ -76,10 +77,10 @@ static void test_write_and_read(void **state) {
 static void test_temporary_is_not_followed(void **state) {
     const char *victim = folder_file(*state, "victim"), *path = folder_file(*state, "file");
     Error err;
-    spill(victim, "precious", 8);
+    file_write(victim, "precious", 8);
     assert_int_equal(symlink(victim, folder_file(*state, "file.tmp")), 0);
     assert_int_equal(files_write_atomic(path, "new", 3, 0, &err), STATUS_OK);
-    char *text = slurp(victim, NULL);
+    char *text = file_read(victim, NULL);
     assert_string_equal(text, "precious");
     free(text);
 }
@@ -88,7 +89,7 @@ static void test_refused_places(void **state) {
     Error err;
     assert_int_equal(files_write_atomic(folder_file(*state, "no/file"), "x", 1, 0, &err), STATUS_CANNOT_CREATE);
     assert_non_null(strstr(err.message, "no/file"));
-    spill(folder_file(*state, "plain"), "x", 1);
+    file_write(folder_file(*state, "plain"), "x", 1);
     assert_int_equal(files_make_dirs(folder_file(*state, "plain/below"), &err), STATUS_CANNOT_CREATE);
     assert_non_null(strstr(err.message, "plain"));
     assert_int_equal(files_make_dirs("", &err), STATUS_CANNOT_CREATE);
@@ -105,7 +106,7 @@ static void test_every_call_fails(void **state) {
         int failures = 0, at = 1;
         for (; at < MAX_CALLS; at++) {
             char output[512];
-            spill(path, "old", 3);
+            file_write(path, "old", 3);
             Fault fault = {
                 .path = ((Folder *)*state)->path, .calls = "create,write,fsync,rename", .at = at, .code = codes[c]};
             const char *const arguments[] = {"--write", path, "n", NULL};
@@ -117,7 +118,7 @@ static void test_every_call_fails(void **state) {
             assert_non_null(strstr(output, ((Folder *)*state)->path));
             assert_non_null(strstr(output, strerror(codes[c])));
             assert_false(files_exists(temporary));
-            char *text = slurp(path, NULL);
+            char *text = file_read(path, NULL);
             assert_true(strcmp(text, "old") == 0 || holds(path, 'n'));
             free(text);
         }
@@ -130,7 +131,7 @@ static void test_killed_at_every_call(void **state) {
     const char *path = folder_file(*state, "file");
     int kills = 0;
     for (int at = 1; at < MAX_CALLS; at++) {
-        spill(path, "old", 3);
+        file_write(path, "old", 3);
         Fault fault = {.path = ((Folder *)*state)->path, .at = at};
         const char *const arguments[] = {"--write", path, "n", NULL};
         int result = run_self(arguments, &fault, NULL, 0);
@@ -138,7 +139,7 @@ static void test_killed_at_every_call(void **state) {
             break;
         kills++;
         assert_int_equal(result, 128 + SIGKILL);
-        char *text = slurp(path, NULL);
+        char *text = file_read(path, NULL);
         assert_true(strcmp(text, "old") == 0 || holds(path, 'n'));
         free(text);
     }
@@ -166,12 +167,12 @@ static void test_short_writes(void **state) {
 static void test_read_back(void **state) {
     const char *path = folder_file(*state, "file");
     char output[512];
-    spill(path, "old", 3);
+    file_write(path, "old", 3);
     Fault fault = {.path = ((Folder *)*state)->path, .corrupt = 1};
     const char *const arguments[] = {"--write", path, "n", NULL};
     assert_int_equal(run_self(arguments, &fault, output, sizeof output), STATUS_IO);
     assert_non_null(strstr(output, "reads back"));
-    char *text = slurp(path, NULL);
+    char *text = file_read(path, NULL);
     assert_string_equal(text, "old");
     free(text);
     assert_false(files_exists(folder_file(*state, "file.tmp")));
@@ -181,7 +182,7 @@ static void test_links(void **state) {
     const char *link_path = folder_file(*state, "link");
     Error err;
     char target[64] = {0};
-    spill(folder_file(*state, "one"), "1", 1);
+    file_write(folder_file(*state, "one"), "1", 1);
     assert_int_equal(files_link_atomic("one", link_path, &err), STATUS_OK);
     assert_int_equal(files_link_atomic("two", link_path, &err), STATUS_OK);
     assert_int_equal(readlink(link_path, target, sizeof target - 1), 3);
@@ -206,7 +207,7 @@ static void test_sha256(void **state) {
     sha256_end(hash, hex); /* FIPS 180-2, B.3: a million times 'a' */
     assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
     const char *path = folder_file(*state, "abc");
-    spill(path, "abc", 3);
+    file_write(path, "abc", 3);
     assert_int_equal(sha256_of_file(path, hex, &err), STATUS_OK);
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_int_equal(sha256_of_file(folder_file(*state, "absent"), hex, &err), STATUS_NO_INPUT);
@@ -260,7 +261,7 @@ static void test_lock_text_of_strangers(void **state) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         int fd;
         Error err;
-        spill(path, texts[i], strlen(texts[i]));
+        file_write(path, texts[i], strlen(texts[i]));
         assert_int_equal(files_lock(path, &fd, &err), STATUS_OK);
         files_unlock(path, fd);
     }

@@ -11,7 +11,8 @@
 #include <cmocka.h>
 
 #include "io/arrays/arrays.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 enum { ROWS = 64, FOREIGN_FILTER = 300, ROOM = 1 << 30 };
 
@@ -148,7 +149,7 @@ static void test_probe_refuses(void **state) {
              program && *program ? program : "build/excon", path, folder_file(*state, "out.h5"),
              folder_file(*state, "log"));
     const int status = system(command);
-    char *said = slurp(folder_file(*state, "log"), NULL);
+    char *said = file_read(folder_file(*state, "log"), NULL);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != STATUS_DATA ||
         !strstr(said, "hostile.h5: /z is a soft or external link, which is refused"))
         fail_msg("status %d, '%s'", status, said);

@@ -15,11 +15,12 @@
 #include "io/dataset/dataset.h"
 #include "io/files/files.h"
 #include "io/import/import.h"
-#include "tests/support/layout.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/files/layout.h"
 
 typedef struct Fixture {
-    char src[SCRATCH_BYTES], dst[SCRATCH_BYTES], path[SCRATCH_BYTES + 256];
+    char src[FOLDER_BYTES], dst[FOLDER_BYTES], path[PATH_BYTES];
     Error err;
 } Fixture;
 
@@ -31,16 +32,16 @@ typedef struct Pictures {
 
 static int setup(void **state) {
     Fixture *f = calloc(1, sizeof *f);
-    scratch_new(f->src);
-    scratch_new(f->dst);
+    folder_make(f->src);
+    folder_make(f->dst);
     *state = f;
     return 0;
 }
 
 static int teardown(void **state) {
     Fixture *f = *state;
-    scratch_remove(f->src);
-    scratch_remove(f->dst);
+    folder_remove(f->src);
+    folder_remove(f->dst);
     free(f);
     return 0;
 }
@@ -166,7 +167,7 @@ static void test_tiny_faults(void **state) {
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         static const uint8_t grey[3] = {9, 9, 9};
         tiny_layout_write(f->src);
-        scratch_file(f->path, f->src, cases[c].file);
+        folder_join(f->path, f->src, cases[c].file);
         if (cases[c].fault == FAULT_REMOVE)
             unlink(f->path);
         else if (cases[c].fault == FAULT_HALF)
@@ -178,7 +179,7 @@ static void test_tiny_faults(void **state) {
         const Status status = import_tiny(f);
         if (status != cases[c].status || !strstr(f->err.message, cases[c].file))
             fail_msg("case %zu: status %d, message '%s'", c, status, f->err.message);
-        assert_true(access(scratch_file(f->path, f->dst, "index.h5"), F_OK) != 0);
+        assert_true(access(folder_join(f->path, f->dst, "index.h5"), F_OK) != 0);
     }
     tiny_layout_write(f->src); /* mended: the import goes on where it stopped */
     assert_int_equal(import_tiny(f), STATUS_OK);
@@ -224,11 +225,11 @@ static void test_tiny_harmed_lists(void **state) {
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (Harm harm = HARM_CUT; harm < HARM_CRLF; harm++) {
             tiny_layout_write(f->src);
-            harm_list(scratch_file(f->path, f->src, lists[l]), harm);
+            harm_list(folder_join(f->path, f->src, lists[l]), harm);
             const Status status = import_tiny(f);
             if (status != STATUS_DATA || !strstr(f->err.message, lists[l]))
                 fail_msg("%s, harm %d: status %d, message '%s'", lists[l], (int)harm, status, f->err.message);
-            assert_true(access(scratch_file(f->path, f->dst, "index.h5"), F_OK) != 0);
+            assert_true(access(folder_join(f->path, f->dst, "index.h5"), F_OK) != 0);
         }
 }
 
@@ -238,7 +239,7 @@ static void test_tiny_windows_lists(void **state) {
                                         "train/n00000020/n00000020_boxes.txt", "wnids.txt", "words.txt"};
     tiny_layout_write(f->src);
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
-        harm_list(scratch_file(f->path, f->src, lists[l]), HARM_CRLF);
+        harm_list(folder_join(f->path, f->src, lists[l]), HARM_CRLF);
     if (import_tiny(f) != STATUS_OK)
         fail_msg("%s", f->err.message);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
@@ -262,9 +263,9 @@ static void test_tiny_droppings(void **state) {
     static const char *const folders[] = {"train/__MACOSX", "train/.git", "train/@eaDir"};
     tiny_layout_write(f->src);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        file_write(scratch_file(f->path, f->src, files[i]), "\0\5\26\7", 4);
+        file_write(folder_join(f->path, f->src, files[i]), "\0\5\26\7", 4);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        assert_int_equal(mkdir(scratch_file(f->path, f->src, folders[i]), 0755), 0);
+        assert_int_equal(mkdir(folder_join(f->path, f->src, folders[i]), 0755), 0);
     if (import_tiny(f) != STATUS_OK)
         fail_msg("%s", f->err.message);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
@@ -278,13 +279,13 @@ static void test_tiny_unlisted_image(void **state) {
                                         "val/images/val_1 copy.PNG"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         tiny_layout_write(f->src);
-        file_write(scratch_file(f->path, f->src, files[i]), "x", 1);
+        file_write(folder_join(f->path, f->src, files[i]), "x", 1);
         assert_int_equal(import_tiny(f), STATUS_DATA);
         if (!strstr(f->err.message, strrchr(files[i], '/') + 1) || !strstr(f->err.message, "1 image "))
             fail_msg("%s", f->err.message);
         unlink(f->path);
     }
-    assert_int_equal(mkdir(scratch_file(f->path, f->src, "train/n00000400"), 0755), 0);
+    assert_int_equal(mkdir(folder_join(f->path, f->src, "train/n00000400"), 0755), 0);
     assert_int_equal(import_tiny(f), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "n00000400"));
 }
@@ -295,7 +296,7 @@ static void test_tiny_unlisted_image(void **state) {
 static void replace_picture(Fixture *f, const char *name) {
     static const uint8_t other[3] = {250, 5, 250};
     struct stat before;
-    scratch_file(f->path, f->src, name);
+    folder_join(f->path, f->src, name);
     assert_int_equal(stat(f->path, &before), 0);
     jpeg_write(f->path, LAYOUT_SIDE, 0, other);
     const int64_t missing = before.st_size - file_size(f->path);
@@ -313,11 +314,11 @@ static void test_tiny_replaced_pictures(void **state) {
     Fixture *f = *state;
     int64_t made = -1;
     ImportOptions options = small_shards;
-    char shard[SCRATCH_BYTES + 256], before[65], after[65];
+    char shard[PATH_BYTES], before[65], after[65];
     options.made = &made;
     tiny_layout_write(f->src);
     assert_int_equal(import_tiny(f), STATUS_OK);
-    sha256_of_file(scratch_file(shard, f->dst, "train-0000.h5"), before, NULL);
+    sha256_of_file(folder_join(shard, f->dst, "train-0000.h5"), before, NULL);
     tiny_layout_write(f->src); /* the same bytes at another time, as a copy has them */
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 0);
@@ -341,12 +342,12 @@ static void test_tiny_replaced_before_resuming(void **state) {
     Fixture *f = *state;
     int64_t made = -1;
     ImportOptions options = small_shards;
-    char hidden[SCRATCH_BYTES + 256];
+    char hidden[PATH_BYTES];
     options.made = &made;
     tiny_layout_write(f->src);
     replace_picture(f, "train/n00000020/images/n00000020_9.JPEG");
-    scratch_file(hidden, f->src, "hidden");
-    scratch_file(f->path, f->src, "val/images/val_3.JPEG");
+    folder_join(hidden, f->src, "hidden");
+    folder_join(f->path, f->src, "val/images/val_3.JPEG");
     assert_int_equal(rename(f->path, hidden), 0);
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
     assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
@@ -363,7 +364,7 @@ static void test_second_importer_is_refused(void **state) {
     char who[32];
     int lock;
     tiny_layout_write(f->src);
-    assert_int_equal(files_lock(scratch_file(f->path, f->dst, "import.lock"), &lock, &f->err), STATUS_OK);
+    assert_int_equal(files_lock(folder_join(f->path, f->dst, "import.lock"), &lock, &f->err), STATUS_OK);
     assert_int_equal(import_tiny(f), STATUS_CANNOT_CREATE);
     snprintf(who, sizeof who, "process %ld ", (long)getpid());
     assert_non_null(strstr(f->err.message, who));
@@ -383,25 +384,25 @@ static void test_interrupted_import_resumes(void **state) {
     options.made = &made;
     tiny_layout_write(f->src);
     /* The fourth shard of train cannot be finished: the source's last images are unreadable for now. */
-    char hidden[SCRATCH_BYTES + 256];
-    scratch_file(f->path, f->src, "val/images");
-    assert_int_equal(rename(f->path, scratch_file(hidden, f->src, "val/hidden")), 0);
+    char hidden[PATH_BYTES];
+    folder_join(f->path, f->src, "val/images");
+    assert_int_equal(rename(f->path, folder_join(hidden, f->src, "val/hidden")), 0);
     assert_int_equal(mkdir(f->path, 0755), 0);
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_NO_INPUT);
     assert_int_equal(made, LAYOUT_CLASSES * LAYOUT_TRAIN);
     assert_int_equal(rename(hidden, f->path), 0);
     /* What a kill leaves: a temporary, and a finished shard whose bytes changed since. */
-    file_write(scratch_file(f->path, f->dst, "val-0000.h5.tmp"), "half a shard", 12);
-    file_flip(scratch_file(f->path, f->dst, "train-0001.h5"), 9000);
+    file_write(folder_join(f->path, f->dst, "val-0000.h5.tmp"), "half a shard", 12);
+    file_flip(folder_join(f->path, f->dst, "train-0001.h5"), 9000);
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 16 + LAYOUT_CLASSES * LAYOUT_VAL);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
     check_tiny_split(f->dst, SPLIT_VAL, LAYOUT_VAL);
-    assert_true(access(scratch_file(f->path, f->dst, "import.partial"), F_OK) != 0);
+    assert_true(access(folder_join(f->path, f->dst, "import.partial"), F_OK) != 0);
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 0);
     /* A finished dataset that was damaged is mended, the sound shards are kept. */
-    file_truncate(scratch_file(f->path, f->dst, "train-0002.h5"), 100);
+    file_truncate(folder_join(f->path, f->dst, "train-0002.h5"), 100);
     assert_int_equal(importer_tiny_imagenet.run(f->src, f->dst, &options, &f->err), STATUS_OK);
     assert_int_equal(made, 16);
     check_tiny_split(f->dst, SPLIT_TRAIN, LAYOUT_TRAIN);
@@ -481,12 +482,12 @@ static void test_cifar_faults(void **state) {
     static const char *const files[] = {"train.bin", "test.bin", "fine_label_names.txt"};
     for (int i = 0; i < 3; i++) {
         cifar_layout_write(f->src);
-        unlink(scratch_file(f->path, f->src, files[i]));
+        unlink(folder_join(f->path, f->src, files[i]));
         assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_NO_INPUT);
         assert_non_null(strstr(f->err.message, files[i]));
     }
     cifar_layout_write(f->src);
-    scratch_file(f->path, f->src, "test.bin");
+    folder_join(f->path, f->src, "test.bin");
     file_truncate(f->path, file_size(f->path) - 1);
     assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_DATA);
     assert_non_null(strstr(f->err.message, "test.bin"));
@@ -499,7 +500,7 @@ static void test_cifar_faults(void **state) {
 static void test_cifar_harmed_names(void **state) {
     Fixture *f = *state;
     static const char longer[] = "apple\naquarium_fish\nbaby\nbear\nbeaver\nbed\n";
-    scratch_file(f->path, f->src, "fine_label_names.txt");
+    folder_join(f->path, f->src, "fine_label_names.txt");
     for (Harm harm = HARM_EMPTY; harm < HARM_CRLF; harm++) {
         cifar_layout_write(f->src);
         harm_list(f->path, harm);
@@ -521,7 +522,7 @@ static void test_cifar_harmed_names(void **state) {
     dataset_close(&dataset);
     cifar_layout_write(f->src); /* the same names, plainly written, and the records changed: another dataset */
     assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_OK);
-    file_flip(scratch_file(f->path, f->src, "train.bin"), 3000);
+    file_flip(folder_join(f->path, f->src, "train.bin"), 3000);
     assert_int_equal(importer_cifar100.run(f->src, f->dst, NULL, &f->err), STATUS_CANNOT_CREATE);
 }
 

@@ -11,7 +11,8 @@
 #include <hdf5.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 #include "trainer/cli/commands/commands.h"
 
 typedef Status (*Command)(int argc, char **argv, Error *err);
@@ -32,7 +33,7 @@ static Status run_with(Folder *folder, Command command, const char *file, const 
     close(kept);
     free(argv[1]);
     free(argv[2]);
-    *output = slurp(path, NULL);
+    *output = file_read(path, NULL);
     return status;
 }
 
@@ -88,9 +89,9 @@ static void test_damage_and_absence(void **state) {
     char *text;
     size_t size;
     const char *path = make_checkpoint(*state, &file, &tensor);
-    char *bytes = slurp(path, &size);
+    char *bytes = file_read(path, &size);
     bytes[size - 128 - 5] ^= 4;
-    spill(path, bytes, size);
+    file_write(path, bytes, size);
     free(bytes);
     const Command both[] = {command_digest, command_inspect};
     for (int i = 0; i < 2; i++) {
@@ -99,7 +100,7 @@ static void test_damage_and_absence(void **state) {
         free(text);
         assert_int_equal(run(*state, both[i], folder_file(*state, "absent"), 0, &text, &err), STATUS_NO_INPUT);
         free(text);
-        spill(folder_file(*state, "text"), "plain text", 10);
+        file_write(folder_file(*state, "text"), "plain text", 10);
         assert_int_equal(run(*state, both[i], folder_file(*state, "text"), 0, &text, &err), STATUS_DATA);
         free(text);
     }
@@ -191,7 +192,7 @@ static void test_summaries_and_folders(void **state) {
     assert_int_equal(run(*state, command_inspect, folder, 1, &text, &err), STATUS_OK);
     assert_non_null(strstr(text, "/c/step-00000012.h5\",\"kind\":\"checkpoint\",\"epoch\":1,\"step\":12,"));
     free(text);
-    spill(folder_file(*state, "c/broken.h5"), "plain text", 10);
+    file_write(folder_file(*state, "c/broken.h5"), "plain text", 10);
     assert_int_equal(run(*state, command_inspect, folder, 0, &text, &err), STATUS_DATA);
     assert_non_null(strstr(text, "\nstep-00000012.h5: checkpoint"));
     free(text);

@@ -11,13 +11,14 @@
 #include "io/import/import.h"
 #include "io/loader/loader.h"
 #include "kernels/base/share.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 enum { CLASSES = 5, SIDE = 16, PER_CLASS = 61, N = CLASSES * PER_CLASS, CHUNK = 16, BATCH = 37 };
 enum { IMAGE = SIDE * SIDE * 3, MASK = SIDE * SIDE };
 
 typedef struct Fixture {
-    char dir[SCRATCH_BYTES];
+    char dir[FOLDER_BYTES];
     Dataset dataset;
     uint8_t images[N * IMAGE], masks[N * MASK];
     int16_t boxes[N * 4];
@@ -34,7 +35,7 @@ static void make_dataset(const char *dir) {
 static int setup(void **state) {
     Fixture *f = calloc(1, sizeof *f);
     Error err;
-    scratch_new(f->dir);
+    folder_make(f->dir);
     make_dataset(f->dir);
     assert_int_equal(dataset_open(&f->dataset, f->dir, 1, &err), STATUS_OK);
     assert_int_equal(f->dataset.count[SPLIT_TRAIN], N);
@@ -53,7 +54,7 @@ static int teardown(void **state) {
     Fixture *f = *state;
     free(f->ids);
     dataset_close(&f->dataset);
-    scratch_remove(f->dir);
+    folder_remove(f->dir);
     free(f);
     return 0;
 }
@@ -363,13 +364,13 @@ static void test_cache_and_window(void **state) {
 
 static void test_damage_travels_with_its_batch(void **state) {
     (void)state;
-    char dir[SCRATCH_BYTES], path[SCRATCH_BYTES + 256];
+    char dir[FOLDER_BYTES], path[PATH_BYTES];
     Error err = {0};
     Dataset dataset;
-    scratch_new(dir);
+    folder_make(dir);
     make_dataset(dir);
     assert_int_equal(dataset_open(&dataset, dir, 0, &err), STATUS_OK);
-    file_flip(scratch_file(path, dir, "train-0001.h5"), 40000);
+    file_flip(folder_join(path, dir, "train-0001.h5"), 40000);
     int64_t *ids, n, seen = 0;
     assert_int_equal(dataset_select_classes(&dataset, SPLIT_TRAIN, 0, &ids, &n, &err), STATUS_OK);
     LoaderConfig config = {.dataset = &dataset,
@@ -399,7 +400,7 @@ static void test_damage_travels_with_its_batch(void **state) {
     loader_close(loader);
     free(ids);
     dataset_close(&dataset);
-    scratch_remove(dir);
+    folder_remove(dir);
 }
 
 int main(void) {

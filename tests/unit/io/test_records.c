@@ -1,6 +1,7 @@
 /* JSON text, metrics.jsonl and TensorBoard event files. Event files are read back by a parser of this file's own
  * (bitwise CRC, protobuf fields by hand), compared with bytes TensorBoard's writer made, and read by TensorBoard where
  * installed. */
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,7 +18,8 @@
 #include <dirent.h>
 
 #include "io/records/records.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 /* ---- JSON ---- */
 
@@ -86,7 +88,7 @@ static void write_step(Metrics *metrics, const char *event, int64_t step) {
 
 static int count_lines(const char *path) {
     size_t size;
-    char *text = slurp(path, &size);
+    char *text = file_read(path, &size);
     int lines = 0;
     for (size_t i = 0; i < size; i++)
         lines += text[i] == '\n';
@@ -129,7 +131,7 @@ static void test_metrics_torn_line(void **state) {
     static const char torn[] = "{\"event\":\"start\"}\n{\"event\":\"step\",\"step\":3}\n{\"event\":\"step\",\"st";
     Metrics *metrics;
     Error err;
-    spill(path, torn, sizeof torn - 1);
+    file_write(path, torn, sizeof torn - 1);
     assert_int_equal(metrics_open(&metrics, path, -1, &err), STATUS_OK);
     write_step(metrics, "step", 4);
     metrics_close(metrics);
@@ -150,7 +152,7 @@ static void test_metrics_full_disk(void **state) {
     json_init(&json);
     json_string(&json, NULL, "0123456789012345678901234567890123456789012345678901234567890123456789");
     size_t size;
-    free(slurp(path, &size));
+    free(file_read(path, &size));
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){size + 20, old.rlim_max});
@@ -264,7 +266,7 @@ static void test_events_bytes(void **state) {
     events_close(events);
 
     only_file(*state, "events.out.tfevents.", path, sizeof path);
-    unsigned char *text = (unsigned char *)slurp(path, &size);
+    unsigned char *text = (unsigned char *)file_read(path, &size);
     const unsigned char *at = text, *payload = record_payload(at, size, &n);
     assert_non_null(payload);
     assert_int_equal(n, 9 + 15);
@@ -319,7 +321,7 @@ static void test_events_pictures_and_texts(void **state) {
     assert_int_equal(events_flush(events, &err), STATUS_OK);
     events_close(events);
     only_file(*state, "events.out.tfevents.", path, sizeof path);
-    unsigned char *text = (unsigned char *)slurp(path, &size);
+    unsigned char *text = (unsigned char *)file_read(path, &size);
     const unsigned char *at = text, *end = text + size, *payload = NULL;
     for (int record = 0; record < 5; record++, at = payload + n + 4) {
         assert_non_null(payload = record_payload(at, (size_t)(end - at), &n));
@@ -348,7 +350,7 @@ static void test_events_full_disk(void **state) {
     size_t before, after;
     assert_int_equal(events_open(&events, ((Folder *)*state)->path, &err), STATUS_OK);
     only_file(*state, "events.out.tfevents.", path, sizeof path);
-    free(slurp(path, &before));
+    free(file_read(path, &before));
     events_scalar(events, "loss", 1, 1);
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
@@ -357,7 +359,7 @@ static void test_events_full_disk(void **state) {
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, handler);
     assert_int_equal(full, STATUS_IO);
-    free(slurp(path, &after));
+    free(file_read(path, &after));
     assert_int_equal(after, before);
     assert_int_equal(events_flush(events, &err), STATUS_OK);
     events_close(events);
@@ -379,7 +381,7 @@ static void test_events_tensorboard(void **state) {
     }
     static const char want[] = "scalar train/loss 1 0.333333\nscalar train/loss 2 10.6667\nscalar train/loss 3 11\n";
     const char *python = getenv("PYTHON");
-    snprintf(command, sizeof command, "%s tests/support/event_list.py %s tensorboard",
+    snprintf(command, sizeof command, "%s tests/support/shell/event_list.py %s tensorboard",
              python && *python ? python : "python3", folder->path);
     FILE *list = popen(command, "r");
     assert_non_null(list);

@@ -7,14 +7,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
-
-static double *block(int64_t n) {
-    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
-    assert_non_null(values);
-    return values;
-}
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const struct {
     int64_t N;
@@ -57,7 +52,7 @@ static void test_loss(void **state) {
         Tensor labels = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2), losses = tensor_new(d, DTYPE_F32, N);
         Tensor gradient = tensor_new(d, DTYPE_F32, N * C), alone = tensor_new(d, DTYPE_F32, N);
         int32_t *y = indices(&labels);
-        double *x = tensor_values(&logits), *want = block(N), *dwant = block(N * C);
+        double *x = tensor_values(&logits), *want = zeros(N), *dwant = zeros(N * C);
         for (int64_t n = 0; n < N; n++) {
             want[n] = -log_probability(x + n * C, (int)C, y[n]);
             for (int c = 0; c < C; c++)
@@ -80,7 +75,7 @@ static void test_gradient_by_differences(void **state) {
     Tensor logits = tensor_random(d, DTYPE_F32, N * C, -2, 2, 5), labels = tensor_random(d, DTYPE_I32, N, 0, 6, 6);
     Tensor losses = tensor_new(d, DTYPE_F32, N), gradient = tensor_new(d, DTYPE_F32, N * C);
     int32_t *y = indices(&labels);
-    double *x = tensor_values(&logits), *want = block(N * C);
+    double *x = tensor_values(&logits), *want = zeros(N * C);
     for (int64_t i = 0; i < N * C; i++) {
         int64_t n = i / C;
         double kept = x[i];
@@ -103,7 +98,7 @@ static void test_probability(void **state) {
         Tensor logits = tensor_random(d, DTYPE_F32, N * C, -shapes[s].range, shapes[s].range, 1);
         Tensor target = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2), p = tensor_new(d, DTYPE_F32, N);
         int32_t *y = indices(&target);
-        double *x = tensor_values(&logits), *want = block(N);
+        double *x = tensor_values(&logits), *want = zeros(N);
         for (int64_t n = 0; n < N; n++)
             want[n] = exp(log_probability(x + n * C, (int)C, y[n]));
         d->ops->classify->probability(d, N, (int)C, logits.data, target.data, p.data);
@@ -121,7 +116,7 @@ static void test_predict_and_rank(void **state) {
                labels = tensor_random(d, DTYPE_I32, N, 0, (double)C, 2);
         Tensor predicted = tensor_new(d, DTYPE_I32, N), rank = tensor_new(d, DTYPE_I32, N);
         int32_t *y = indices(&labels);
-        double *x = tensor_values(&logits), *best = block(N), *place = block(N);
+        double *x = tensor_values(&logits), *best = zeros(N), *place = zeros(N);
         for (int64_t i = 0; i < N * C; i++)
             x[i] = floor(x[i]); /* many ties */
         tensor_set(&logits, x);

@@ -10,8 +10,9 @@
 #include <cmocka.h>
 
 #include "kernels/cuda/products/conv.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 typedef struct Reference {
     ConvGeometry g;
@@ -53,12 +54,6 @@ static void reference_pass(const Reference *r, const double *x, const double *w,
                                     dw[at_w + c] += y[at_y] * x[at_x + c];
                             }
                         }
-}
-
-static double *zeros(int64_t n) {
-    double *block = calloc((size_t)(n > 0 ? n : 1), sizeof *block);
-    assert_non_null(block);
-    return block;
 }
 
 static const ConvGeometry geometries[] = {

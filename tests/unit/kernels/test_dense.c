@@ -7,14 +7,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
-
-static double *block(int64_t n) {
-    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
-    assert_non_null(values);
-    return values;
-}
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const struct {
     int64_t N;
@@ -42,7 +37,7 @@ static void test_forward(void **state) {
             Tensor x = tensor_random(d, DTYPE_F32, N * in, -1, 1, 1);
             Tensor w = tensor_random(d, DTYPE_F32, (int64_t)in * out, -1, 1, 2);
             Tensor b = tensor_random(d, DTYPE_F32, out, -1, 1, 3), y = tensor_new(d, DTYPE_F32, N * out);
-            double *xs = tensor_values(&x), *ws = tensor_values(&w), *bs = tensor_values(&b), *want = block(N * out);
+            double *xs = tensor_values(&x), *ws = tensor_values(&w), *bs = tensor_values(&b), *want = zeros(N * out);
             reference_forward(N, in, out, xs, ws, with_bias ? bs : NULL, relu, want);
             d->ops->dense->forward(d, N, in, out, x.data, w.data, with_bias ? b.data : NULL, relu, y.data);
             assert_true(tensor_equals("y", &y, want, TOLERANCE_F32));
@@ -62,7 +57,7 @@ static void test_backward(void **state) {
             Tensor dy = tensor_random(d, DTYPE_F32, N * out, -1, 1, 3), dx = tensor_new(d, DTYPE_F32, N * in);
             Tensor dw = tensor_random(d, DTYPE_F32, (int64_t)in * out, -2, 2, 4);
             Tensor db = tensor_random(d, DTYPE_F32, out, -2, 2, 5);
-            double *xs = tensor_values(&x), *ws = tensor_values(&w), *g = tensor_values(&dy), *want_dx = block(N * in);
+            double *xs = tensor_values(&x), *ws = tensor_values(&w), *g = tensor_values(&dy), *want_dx = zeros(N * in);
             double *want_dw = tensor_values(&dw), *want_db = tensor_values(&db);
             for (int64_t n = 0; n < N; n++)
                 for (int j = 0; j < out; j++) {
@@ -117,7 +112,7 @@ static void test_head_finite_differences(void **state) {
     Tensor *gradients[] = {&dx, &dw, &db};
     const char *names[] = {"dx", "dw", "db"};
     for (int k = 0; k < 3; k++) {
-        double *want = block(gradients[k]->n), step = 1e-6;
+        double *want = zeros(gradients[k]->n), step = 1e-6;
         for (int64_t i = 0; i < gradients[k]->n; i++) {
             double kept = inputs[k][i];
             inputs[k][i] = kept + step;
@@ -161,7 +156,7 @@ static void unit_case(Device *d, int64_t N, int D) {
     for (int i = 0; i < D && N > 1; i++)
         xs[D + i] = 0; /* a row of zeros stays zeros */
     tensor_set(&x, xs);
-    double *want_z = block(N * D), *want_norm = block(N), *want_dx = block(N * D);
+    double *want_z = zeros(N * D), *want_norm = zeros(N), *want_dx = zeros(N * D);
     for (int64_t n = 0; n < N; n++) {
         double square = 0, dot = 0;
         for (int i = 0; i < D; i++)

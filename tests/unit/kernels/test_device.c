@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static void test_device(void **state) {
     Device *d = *state;

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const struct {
     int64_t M;
@@ -29,15 +30,9 @@ static int64_t rows_of(const Device *d, int shape) {
     return shapes[shape].M < most ? shapes[shape].M : most;
 }
 
-static double *block(int64_t n) {
-    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
-    assert_non_null(values);
-    return values;
-}
-
 static void sums_case(Device *d, DType type, int64_t M, int C) {
     Tensor x = tensor_random(d, type, M * C, -1, 3, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
-    double *xs = tensor_values(&x), *want = block(2 * C);
+    double *xs = tensor_values(&x), *want = zeros(2 * C);
     for (int64_t i = 0; i < M * C; i++) {
         want[i % C] += xs[i];
         want[C + i % C] += xs[i] * xs[i];
@@ -152,7 +147,7 @@ static void variance_case(Device *d, DType type, int64_t M, int C, double low, d
     Tensor x = tensor_random(d, type, M * C, low, high, 1), sums = tensor_new(d, DTYPE_F64, 2 * C);
     Tensor one = tensor_random(d, DTYPE_F32, C, 1, 1, 1), out = tensor_new(d, DTYPE_F32, 4 * C);
     Tensor rm = tensor_zero(d, DTYPE_F32, C), rv = tensor_zero(d, DTYPE_F32, C);
-    double *xs = tensor_values(&x), *want = block(C), *want_var = block(C), *want_mean = block(C);
+    double *xs = tensor_values(&x), *want = zeros(C), *want_var = zeros(C), *want_mean = zeros(C);
     for (int64_t i = 0; i < M * C; i++)
         want_mean[i % C] += xs[i] / (double)M;
     for (int64_t i = 0; i < M * C; i++)
@@ -229,7 +224,7 @@ static void apply_case(Device *d, DType type, int64_t M, int C, int kind) {
     Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 3), shift = tensor_random(d, DTYPE_F32, C, -1, 1, 4);
     Tensor y = tensor_new(d, type, M * C);
     double *xs = tensor_values(&x), *rs = tensor_values(&residual), *sc = tensor_values(&scale);
-    double *sh = tensor_values(&shift), *want = block(M * C);
+    double *sh = tensor_values(&shift), *want = zeros(M * C);
     for (int64_t i = 0; i < M * C; i++) {
         want[i] = xs[i] * sc[i % C] + sh[i % C] + (with_residual ? rs[i] : 0);
         if (relu && want[i] < 0)
@@ -278,7 +273,7 @@ static void backward_sums_case(Device *d, DType type, int64_t M, int C, int kind
     Tensor sums = tensor_new(d, DTYPE_F64, 2 * C);
     double *g = tensor_values(&dy), *g2 = tensor_values(&dy2), *xs = tensor_values(&x), *ys = tensor_values(&y);
     double *m = tensor_values(&mean), *iv = tensor_values(&invstd), *sc = tensor_values(&scale);
-    double *sh = tensor_values(&shift), *want = block(2 * C);
+    double *sh = tensor_values(&shift), *want = zeros(2 * C);
     for (int64_t i = 0; i < n; i++) {
         int64_t c = i % C;
         double out = kind & KIND_RECOMPUTE ? xs[i] * sc[c] + sh[c] : ys[i];
@@ -340,7 +335,7 @@ static void backward_apply_case(Device *d, DType type, int64_t M, int C, int bat
     Tensor scale = tensor_random(d, DTYPE_F32, C, -2, 2, 5),
            sums = tensor_random(d, DTYPE_F64, 2 * C, -count, count, 6);
     double *g = tensor_values(&dz), *xs = tensor_values(&x), *m = tensor_values(&mean), *iv = tensor_values(&invstd);
-    double *sc = tensor_values(&scale), *s = tensor_values(&sums), *want = block(n);
+    double *sc = tensor_values(&scale), *s = tensor_values(&sums), *want = zeros(n);
     for (int64_t i = 0; i < n; i++) {
         int64_t c = i % C;
         double hat = (xs[i] - m[c]) * iv[c];
@@ -387,7 +382,7 @@ static void test_unaligned(void **state) {
         Tensor sums = tensor_new(d, DTYPE_F64, 2 * C), shifted_sums = tensor_new(d, DTYPE_F64, 2 * C);
         layer_in_place(d, types[t], M, C, &x, &aligned, 0, &stats, &sums);
         layer_in_place(d, types[t], M, C, &x, &shifted, 1, &stats, &shifted_sums);
-        double *dx = tensor_values(&aligned), *want = block(M * C + 1), *want_sums = tensor_values(&sums);
+        double *dx = tensor_values(&aligned), *want = zeros(M * C + 1), *want_sums = tensor_values(&sums);
         memcpy(want + 1, dx, M * C * sizeof *dx);
         want[0] = 3;
         assert_true(tensor_equals("dx one element on", &shifted, want, stored(types[t])));

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const DType types[] = {DTYPE_F32, DTYPE_BF16};
 static const int64_t lengths[] = {0, 1, 15, 1000, 20011};
@@ -17,12 +18,6 @@ enum { LENGTHS = sizeof lengths / sizeof *lengths };
 
 static ToleranceKind stored(DType type) {
     return type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
-}
-
-static double *block(int64_t n) {
-    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
-    assert_non_null(values);
-    return values;
 }
 
 /* ---- convert ---- */
@@ -134,7 +129,7 @@ static void test_layouts(void **state) {
             int64_t count = (int64_t)n * c * hw;
             Tensor src = tensor_random(d, DTYPE_F32, count, -1, 1, 1), nhwc = tensor_new(d, types[t], count);
             Tensor back = tensor_new(d, DTYPE_F32, count);
-            double *s = tensor_values(&src), *want = block(count);
+            double *s = tensor_values(&src), *want = zeros(count);
             for (int64_t i = 0; i < count; i++)
                 want[(i / (c * hw) * hw + i % hw) * c + i / hw % c] = s[i];
             d->ops->convert->nchw_to_nhwc(d, n, c, hw, src.data, types[t], nhwc.data);
@@ -151,7 +146,7 @@ static void test_layouts(void **state) {
 static void pool_case(Device *d, DType type, int64_t N, int HW, int C) {
     Tensor x = tensor_random(d, type, N * HW * C, -1, 2, 1), features = tensor_new(d, DTYPE_F32, N * C);
     Tensor df = tensor_random(d, DTYPE_F32, N * C, -1, 1, 2), dx = tensor_new(d, type, N * HW * C);
-    double *xs = tensor_values(&x), *dfs = tensor_values(&df), *want = block(N * C), *want_dx = block(N * HW * C);
+    double *xs = tensor_values(&x), *dfs = tensor_values(&df), *want = zeros(N * C), *want_dx = zeros(N * HW * C);
     for (int64_t i = 0; i < N * HW * C; i++) {
         int64_t feature = i / ((int64_t)HW * C) * C + i % C;
         want[feature] += xs[i] / HW;

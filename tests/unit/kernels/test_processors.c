@@ -11,7 +11,8 @@
 
 #include "io/files/files.h"
 #include "kernels/base/processors.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 static const char mount_v1[] =
     "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
@@ -96,8 +97,8 @@ static const Case cases[] = {
 };
 
 static void put(const char *root, const char *path, const char *text) {
-    char whole[SCRATCH_BYTES + 256];
-    scratch_file(whole, root, path);
+    char whole[PATH_BYTES];
+    folder_join(whole, root, path);
     char *slash = strrchr(whole, '/');
     *slash = '\0';
     assert_int_equal(files_make_dirs(whole, NULL), STATUS_OK);
@@ -108,8 +109,8 @@ static void put(const char *root, const char *path, const char *text) {
 static void test_quota(void **state) {
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        char root[SCRATCH_BYTES];
-        scratch_new(root);
+        char root[FOLDER_BYTES];
+        folder_make(root);
         if (cases[c].groups)
             put(root, "proc/self/cgroup", cases[c].groups);
         if (cases[c].mounts)
@@ -117,7 +118,7 @@ static void test_quota(void **state) {
         for (const File *file = cases[c].files; file->path; file++)
             put(root, file->path, file->text);
         const double quota = processors_quota(root);
-        scratch_remove(root);
+        folder_remove(root);
         if (!(quota > cases[c].quota - 1e-9 && quota < cases[c].quota + 1e-9))
             fail_msg("%s: %g, expected %g", cases[c].name, quota, cases[c].quota);
     }

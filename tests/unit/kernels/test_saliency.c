@@ -9,14 +9,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
-
-static double *block(int64_t n) {
-    double *values = calloc((size_t)(n > 0 ? n : 1), sizeof *values);
-    assert_non_null(values);
-    return values;
-}
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 
 static const DType types[] = {DTYPE_F32, DTYPE_BF16};
 
@@ -32,7 +27,7 @@ static void test_weights(void **state) {
         for (int t = 0; t < 2; t++) {
             int64_t N = shapes[s].N, HW = shapes[s].HW, C = shapes[s].C;
             Tensor dA = tensor_random(d, types[t], N * HW * C, -1, 1.5, 1), alpha = tensor_new(d, DTYPE_F32, N * C);
-            double *a = tensor_values(&dA), *want = block(N * C);
+            double *a = tensor_values(&dA), *want = zeros(N * C);
             for (int64_t n = 0; n < N; n++)
                 for (int64_t p = 0; p < HW; p++)
                     for (int64_t c = 0; c < C; c++)
@@ -53,7 +48,7 @@ static void test_cam(void **state) {
             int relu = t >> 1;
             Tensor A = tensor_random(d, type, N * HW * C, -1, 1, 1);
             Tensor alpha = tensor_random(d, DTYPE_F32, N * C, -1, 1, 2), cam = tensor_new(d, DTYPE_F32, N * HW);
-            double *a = tensor_values(&A), *w = tensor_values(&alpha), *want = block(N * HW);
+            double *a = tensor_values(&A), *w = tensor_values(&alpha), *want = zeros(N * HW);
             for (int64_t i = 0; i < N * HW; i++) {
                 for (int64_t c = 0; c < C; c++)
                     want[i] += a[i * C + c] * w[i / HW * C + c];
@@ -76,7 +71,7 @@ static void test_channel_sum(void **state) {
             Tensor x = tensor_random(d, type, N * HW * C, -1, 1, 1),
                    weight = tensor_random(d, type, N * HW * C, -1, 1, 2);
             Tensor cam = tensor_new(d, DTYPE_F32, N * HW);
-            double *xs = tensor_values(&x), *ws = tensor_values(&weight), *want = block(N * HW);
+            double *xs = tensor_values(&x), *ws = tensor_values(&weight), *want = zeros(N * HW);
             for (int64_t i = 0; i < N * HW; i++) {
                 for (int64_t c = 0; c < C; c++)
                     want[i] += xs[i * C + c] * (weighted ? ws[i * C + c] : 1);
@@ -112,7 +107,7 @@ static void test_upsample(void **state) {
         int h = sizes[s][0], w = sizes[s][1], H = sizes[s][2], W = sizes[s][3];
         Tensor cam = tensor_random(d, DTYPE_F32, (int64_t)3 * h * w, -1, 1, s);
         Tensor up = tensor_new(d, DTYPE_F32, (int64_t)3 * H * W);
-        double *map = tensor_values(&cam), *want = block((int64_t)3 * H * W);
+        double *map = tensor_values(&cam), *want = zeros((int64_t)3 * H * W);
         for (int n = 0; n < 3; n++)
             for (int y = 0; y < H; y++)
                 for (int x = 0; x < W; x++)
@@ -127,7 +122,7 @@ static void test_upsample(void **state) {
 
 /* A tensor of these floats. */
 static Tensor tensor_of(Device *d, int64_t n, const float *values) {
-    double *wide = block(n);
+    double *wide = zeros(n);
     for (int64_t i = 0; i < n; i++)
         wide[i] = (double)values[i];
     Tensor t = tensor_new(d, DTYPE_F32, n);
@@ -166,7 +161,7 @@ static void test_mask_per_image(void **state) {
     for (int aligned = 0; aligned < 2; aligned++) {
         int64_t N = 9, HW = aligned ? 1040 : 1001;
         Tensor up = tensor_random(d, DTYPE_F32, N * HW, -2, 3, 4), mask = tensor_new(d, DTYPE_F32, N * HW);
-        double *map = tensor_values(&up), *want = block(N * HW);
+        double *map = tensor_values(&up), *want = zeros(N * HW);
         for (int64_t i = 0; i < N * HW; i++)
             map[i] *= (double)(1 + i / HW); /* each image has its own range */
         map[4 * HW + 5] = (double)NAN;
@@ -205,7 +200,7 @@ static void test_top(void **state) {
     static const int keeps[] = {0, 1, 2, 30, 99, 100, 101, 250, 599, 600, 1000};
     enum { N = 5, HW = 600 }; /* more than the CUDA backend's block */
     Tensor up = tensor_random(d, DTYPE_F32, N * HW, -1, 1, 1), mask = tensor_new(d, DTYPE_F32, N * HW);
-    double *map = tensor_values(&up), *want = block(N * HW);
+    double *map = tensor_values(&up), *want = zeros(N * HW);
     for (int p = 0; p < HW; p++) {
         map[1 * HW + p] = (p % 3 - 1) * (p % 2 ? 1.0 : -1.0); /* ties, both zeros */
         map[2 * HW + p] = 0.25;

@@ -13,16 +13,12 @@
 
 #include "kernels/contract/views_draw.h"
 #include "kernels/cpu/device/lanes.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
+#include "tests/support/numbers/view_recipe.h"
 
 #define GOLDEN "tests/golden/views.h5"
-
-static void *block(int64_t n, size_t size) {
-    void *memory = calloc((size_t)(n > 0 ? n : 1), size);
-    assert_non_null(memory);
-    return memory;
-}
 
 /* Host values on the device, and back into a block of the caller's. */
 static Tensor upload(Device *d, DType type, int64_t n, const void *host) {
@@ -235,26 +231,6 @@ static void test_pixels(void **state) {
 
 /* ---- what must not matter ---- */
 
-static ViewSpec recipe(ViewKind kind) {
-    return (ViewSpec){.kind = kind,
-                      .seed = 3,
-                      .epoch = 2,
-                      .view = 1,
-                      .scale_min = 0.2f,
-                      .scale_max = 1.0f,
-                      .ratio_min = 0.75f,
-                      .ratio_max = 4.0f / 3,
-                      .flip_probability = 0.5f,
-                      .jitter_probability = 0.8f,
-                      .grey_probability = 0.2f,
-                      .brightness = 0.4f,
-                      .contrast = 0.4f,
-                      .saturation = 0.4f,
-                      .hue = 0.1f,
-                      .mean = {0.5f, 0.4f, 0.3f},
-                      .std = {0.2f, 0.25f, 0.3f}};
-}
-
 typedef struct Batch {
     int64_t n;
     int H, W;
@@ -287,7 +263,7 @@ static void test_backends_agree(void **state) {
     for (int s = 0; s < SIZES; s++)
         for (int kind = VIEW_STANDARD; kind <= VIEW_CROP_FLIP; kind++) {
             Batch b = batch_new(6, sizes[s][0], sizes[s][1]);
-            ViewSpec spec = recipe((ViewKind)kind);
+            ViewSpec spec = view_recipe((ViewKind)kind);
             Views got = make_views(d, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32);
             Views want = make_views(&cpu, &spec, b.n, b.H, b.W, b.images, b.ids, DTYPE_F32);
             char what[64];
@@ -313,7 +289,7 @@ static void make_in_parts(Device *d, const ViewSpec *spec, const Batch *b, Tenso
 static void test_threads_and_batching_do_not_matter(void **state) {
     Device *d = *state;
     int threads = d->threads;
-    ViewSpec spec = recipe(VIEW_RANDOM);
+    ViewSpec spec = view_recipe(VIEW_RANDOM);
     for (int odd = 0; odd < 2; odd++) {
         Batch b = batch_new(7, 40 + odd, 56 + odd);
         int64_t values = b.n * b.H * b.W * 3;
@@ -340,7 +316,7 @@ static void test_bf16_is_f32_rounded(void **state) {
     for (int s = 0; s <= SIZES; s++) {
         const int H = s < SIZES ? sizes[s][0] : 224, W = s < SIZES ? sizes[s][1] : 224;
         Batch b = batch_new(d->kind == DEVICE_CUDA ? 2 : 5, H, W);
-        ViewSpec spec = recipe(VIEW_RANDOM);
+        ViewSpec spec = view_recipe(VIEW_RANDOM);
         Views wide = make_views(d, &spec, b.n, H, W, b.images, b.ids, DTYPE_F32);
         Views narrow = make_views(d, &spec, b.n, H, W, b.images, b.ids, DTYPE_BF16);
         for (int64_t i = 0; i < b.n * H * W * 3; i++)
@@ -363,7 +339,7 @@ static void assert_mean(const char *what, double sum, double want, double deviat
 
 static void test_statistics(void **state) {
     (void)state;
-    ViewSpec spec = recipe(VIEW_RANDOM);
+    ViewSpec spec = view_recipe(VIEW_RANDOM);
     double flips = 0, jittered = 0, greys = 0, area = 0, firsts[4] = {0}, hue = 0, brightness = 0, both = 0;
     for (int64_t id = 0; id < DRAWS; id++) {
         ViewParams p;
@@ -394,7 +370,7 @@ static void test_statistics(void **state) {
 
 static void test_views_differ(void **state) {
     (void)state;
-    ViewSpec spec = recipe(VIEW_RANDOM), other = spec;
+    ViewSpec spec = view_recipe(VIEW_RANDOM), other = spec;
     int same[4] = {0};
     for (int64_t id = 0; id < 200; id++) {
         ViewParams p, q;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/config_text.h"
+#include "tests/support/files/config_text.h"
 #include "trainer/config/config.h"
 #include "trainer/config/keys/keys.h"
 

@@ -1,5 +1,5 @@
 /* The convolutions of every network that can be configured, with each instruction set that oneDNN makes code for
- * (tests/support/conv_sweep.h says how they are judged).
+ * (tests/support/numbers/conv_sweep.h says how they are judged).
  *
  * Run by `make test`, a fixed selection: the narrow strided 1x1 convolutions, and some of all drawn at random. With the
  * argument "soak" and a number of seconds (make soak): all of them in random order, with rows, threads and what follows
@@ -19,7 +19,7 @@
 
 #include "kernels/base/philox.h"
 #include "kernels/cpu/products/onednn.h"
-#include "tests/support/conv_sweep.h"
+#include "tests/support/numbers/conv_sweep.h"
 
 enum { MOST_ROWS = 33, SKIPPED = 77, SECONDS_FOR_A_SET = 300 };
 

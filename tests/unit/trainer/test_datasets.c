@@ -1,5 +1,6 @@
 /* Datasets that a run cannot use, or not for what it was trained on: refused by train, check and eval, with a message.
  */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +13,8 @@
 
 #include "io/files/files.h"
 #include "io/import/import_job.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 enum { SIDE = 16 };
 
@@ -66,7 +68,7 @@ static int excon(Folder *folder, const char *words) {
         "train: {epochs: 1, batch: 8}\n";
     char command[2 * PATH_MAX], program[PATH_MAX];
     const char *named = getenv("EXCON");
-    spill(folder_file(folder, "c.yaml"), config, sizeof config - 1);
+    file_write(folder_file(folder, "c.yaml"), config, sizeof config - 1);
     if (!realpath(named ? named : "build/excon", program))
         fail_msg("there is no build/excon ($EXCON): run make first");
     snprintf(command, sizeof command, "cd '%s' && OMP_NUM_THREADS=1 '%s' %s >said 2>&1", folder->path, program, words);
@@ -76,7 +78,7 @@ static int excon(Folder *folder, const char *words) {
 }
 
 static void says(Folder *folder, const char *part) {
-    char *text = slurp(folder_file(folder, "said"), NULL);
+    char *text = file_read(folder_file(folder, "said"), NULL);
     if (!strstr(text, part))
         fail_msg("'%s' should contain '%s'", text, part);
     free(text);

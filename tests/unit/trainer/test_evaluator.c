@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "io/import/import.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/numbers/device_fixture.h"
 #include "trainer/evaluate/results.h"
 #include "trainer/method/explainers/explainers.h"
 
@@ -107,15 +107,15 @@ static void check_any_explainer(Device *d, const Dataset *dataset) {
 static void test_any_explainer(void **state) {
     const SyntheticOptions synthetic = {7, CLASSES, SIDE, 2, IMAGES / CLASSES, 0.5};
     const ImportOptions options = {.threads = 1, .shard_rows = 16, .chunk_rows = 16};
-    char dir[SCRATCH_BYTES];
+    char dir[FOLDER_BYTES];
     Dataset dataset;
     Error err;
-    scratch_new(dir);
+    folder_make(dir);
     assert_int_equal(import_synthetic(dir, &synthetic, &options, &err), STATUS_OK);
     assert_int_equal(dataset_open(&dataset, dir, 0, &err), STATUS_OK);
     check_any_explainer(*state, &dataset);
     dataset_close(&dataset);
-    scratch_remove(dir);
+    folder_remove(dir);
 }
 
 int main(void) {

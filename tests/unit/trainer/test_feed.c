@@ -11,8 +11,9 @@
 #include "io/import/import.h"
 #include "kernels/base/share.h"
 #include "kernels/ops.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/numbers/device_fixture.h"
 #include "trainer/data/feed.h"
 
 enum {
@@ -27,7 +28,7 @@ enum {
 
 typedef struct Fixture {
     Device *device;
-    char dir[SCRATCH_BYTES];
+    char dir[FOLDER_BYTES];
     Dataset dataset;
     uint8_t images[N * IMAGE]; /* of the train split, by id */
     int64_t ids[N], n;         /* a selection with gaps */
@@ -40,7 +41,7 @@ static int setup(void **state) {
     const ImportOptions options = {.threads = 2, .shard_rows = 48, .chunk_rows = CHUNK};
     if (!f || open_test_device((void **)&f->device) != 0)
         return -1;
-    scratch_new(f->dir);
+    folder_make(f->dir);
     assert_int_equal(import_synthetic(f->dir, &synthetic, &options, &err), STATUS_OK);
     assert_int_equal(dataset_open(&f->dataset, f->dir, 1, &err), STATUS_OK);
     assert_int_equal(f->dataset.count[SPLIT_TRAIN], N);
@@ -60,7 +61,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
     Fixture *f = *state;
     dataset_close(&f->dataset);
-    scratch_remove(f->dir);
+    folder_remove(f->dir);
     const int left = close_test_device((void **)&f->device);
     free(f);
     return left;
@@ -210,22 +211,22 @@ static void test_resident_too_large(void **state) {
 
 static void test_resident_from_damaged_shard(void **state) {
     const Fixture *f = *state;
-    char dir[SCRATCH_BYTES], path[SCRATCH_BYTES + 256];
+    char dir[FOLDER_BYTES], path[PATH_BYTES];
     const SyntheticOptions synthetic = {7, CLASSES, SIDE, PER_CLASS, 3, 0.5};
     const ImportOptions options = {.threads = 2, .shard_rows = 48, .chunk_rows = CHUNK};
     Dataset dataset;
     Resident resident;
     Error err = {0};
-    scratch_new(dir);
+    folder_make(dir);
     assert_int_equal(import_synthetic(dir, &synthetic, &options, &err), STATUS_OK);
     assert_int_equal(dataset_open(&dataset, dir, 0, &err), STATUS_OK);
-    file_flip(scratch_file(path, dir, "train-0001.h5"), 20000);
+    file_flip(folder_join(path, dir, "train-0001.h5"), 20000);
     assert_int_equal(resident_open(&resident, f->device, &dataset, SPLIT_TRAIN, f->ids, f->n, &err), STATUS_OK);
     assert_int_equal(resident_fill(&resident, NULL, NULL, &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "train-0001.h5"));
     resident_free(&resident);
     dataset_close(&dataset);
-    scratch_remove(dir);
+    folder_remove(dir);
 }
 
 /* ---- feed -------------------------------------------------------------------------------------------------------- */

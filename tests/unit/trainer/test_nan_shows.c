@@ -1,5 +1,6 @@
 /* Parameters or pixels that are NaN show in whatever the program computes of them: evaluation refuses, numbers are NaN.
  * ReLU, maxima and top-k are where NaN gets lost. */
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,8 +13,9 @@
 #include <hdf5_hl.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "tests/support/folder.h"
-#include "tests/support/probe.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
+#include "tests/support/programs/probe.h"
 
 enum { SIDE = 16, IMAGES = 2, CLASSES = 4 };
 
@@ -30,7 +32,7 @@ static void start(Folder *folder) {
     const char *log = folder_file(folder, "log"), *where = folder_file(folder, "data");
     snprintf(data, sizeof data, "data.dir=%s", where);
     snprintf(dir, sizeof dir, "run.dir=%s", folder_file(folder, "run"));
-    spill(folder_file(folder, "c.yaml"), "method: ce\n", 11);
+    file_write(folder_file(folder, "c.yaml"), "method: ce\n", 11);
     const char *const import[] = {"import", "synthetic",         where, "--classes",       "4",  "--size",
                                   "16",     "--train-per-class", "8",   "--val-per-class", "10", NULL};
     assert_int_equal(probe_program(import, 1, log), 0);
@@ -89,7 +91,7 @@ static void test_evaluation_refuses(void **state) {
                                     i == 0 ? "all" : "accuracy",
                                     NULL};
         assert_int_equal(probe_program(eval, 1, log), 65);
-        char *said = slurp(log, NULL);
+        char *said = file_read(log, NULL);
         assert_non_null(strstr(said, "outputs are NaN or infinite on 40 of 40 val images"));
         assert_null(strstr(said, "top1"));
         free(said);

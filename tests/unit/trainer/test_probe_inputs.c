@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/folder.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
 enum { N = 4, SIDE = 16, DIM = 8 };
 
@@ -115,7 +116,7 @@ static void test_inputs(void **state) {
                  "--set data.classes=4 --backend cpu >%s 2>&1",
                  program && *program ? program : "build/excon", cases[c].op, in, out, log);
         const int status = system(command);
-        char *said = slurp(log, &size);
+        char *said = file_read(log, &size);
         if (!WIFEXITED(status) || WEXITSTATUS(status) != cases[c].code || !strstr(said, cases[c].says))
             fail_msg("case %zu (%s): status %d, expected %d and '%s', got: %.300s", c, cases[c].op,
                      WIFEXITED(status) ? WEXITSTATUS(status) : status, cases[c].code, cases[c].says, said);

@@ -26,7 +26,7 @@ if ! "$python" -c 'import struct' 2>/dev/null; then
     done
     exit 0
 fi
-list() { "$python" tests/support/event_list.py "$@" >"$scratch/list" 2>&1; }
+list() { "$python" tests/support/shell/event_list.py "$@" >"$scratch/list" 2>&1; }
 has() { # LINE (extended regular expression)...: each stands in the list
     local line
     for line in "$@"; do

@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/compare.h"
-#include "tests/support/device_fixture.h"
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/compare.h"
+#include "tests/support/numbers/device_fixture.h"
+#include "tests/support/numbers/tensor.h"
 #include "trainer/model/walk.h"
 
 enum { ROWS = 5, MORE_ROWS = 8, SIDE = 16, CLASSES = 3 };

@@ -5,7 +5,7 @@
 #define EXCON_TESTS_TENSOR_H
 
 #include "kernels/ops.h"
-#include "tests/support/compare.h"
+#include "tests/support/numbers/compare.h"
 
 typedef struct Tensor {
     Device *device;

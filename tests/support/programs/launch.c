@@ -1,4 +1,4 @@
-#include "tests/support/launch.h"
+#include "tests/support/programs/launch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,6 +40,13 @@ int launch_ranks(int ranks, const char *said, double *seconds, const char *forma
     if (seconds)
         *seconds = now() - begin;
     return WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+}
+
+void launch_skip_for(const char *why) {
+    if (!why)
+        return;
+    print_message("skipped: %s\n", why);
+    skip();
 }
 
 void launch_take(const char *path, char *out, unsigned long size) {

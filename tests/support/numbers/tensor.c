@@ -1,4 +1,4 @@
-#include "tests/support/tensor.h"
+#include "tests/support/numbers/tensor.h"
 
 #include <math.h>
 #include <stdio.h>

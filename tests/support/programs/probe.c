@@ -1,6 +1,5 @@
-#include "tests/support/probe.h"
+#include "tests/support/programs/probe.h"
 
-#include <ftw.h>
 #include <glob.h>
 #include <hdf5.h>
 #include <math.h>
@@ -10,6 +9,8 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/support/numbers/compare.h"
 
 enum { MAX_ARGUMENTS = 128, MAX_RANK = 8 };
 
@@ -252,28 +253,6 @@ static int same_shape(const Values *a, const Values *b) {
     return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
 }
 
-/* 1 when got agrees with want, else 0 after printing the worst element. */
-static int values_agree(const char *what, const char *name, const Values *got, const Values *want, double allowed) {
-    double difference = 0, norm = 0, worst_off = -1;
-    int64_t worst = 0;
-    for (int64_t i = 0; i < want->n; i++) {
-        if (isnan(want->data[i]))
-            continue;
-        double off = fabs(got->data[i] - want->data[i]);
-        difference += off * off;
-        norm += want->data[i] * want->data[i];
-        if (!(off <= worst_off) && !isnan(worst_off)) {
-            worst_off = off;
-            worst = i;
-        }
-    }
-    if (sqrt(difference) <= allowed * sqrt(norm))
-        return 1;
-    printf("%s: %s: relative L2 %.3g, allowed %.3g; worst element %lld of %lld: got %.9g, want %.9g\n", what, name,
-           sqrt(difference / norm), allowed, (long long)worst, (long long)want->n, got->data[worst], want->data[worst]);
-    return 0;
-}
-
 typedef struct Comparison {
     const char *what;
     hid_t got;
@@ -314,8 +293,14 @@ static herr_t compare_object(hid_t root, const char *name, const ObjectInfo *inf
                (long long)got.n, want.rank, (long long)want.n);
         comparison->faults++;
     } else {
-        double allowed = allowed_for(comparison, name, &want);
-        comparison->faults += !values_agree(comparison->what, name, &got, &want, allowed);
+        const Tolerance tolerance = {.name = "its golden file",
+                                     .relative_l2 = allowed_for(comparison, name, &want),
+                                     .element_factor = INFINITY,
+                                     .reason = "as a whole",
+                                     .nan_is_open = true};
+        char what[PROBE_TEXT + 256];
+        snprintf(what, sizeof what, "%s: %s", comparison->what, name);
+        comparison->faults += !compare_within(what, want.n, got.data, want.data, &tolerance);
     }
     free(got.data);
     free(want.data);
@@ -343,18 +328,4 @@ int probe_compare(const char *what, const char *want_file, const char *want_grou
     if (want >= 0)
         H5Fclose(want);
     return comparison.faults;
-}
-
-int probe_folder_make(char path[PROBE_PATH]) {
-    snprintf(path, PROBE_PATH, "%s/excon-probe-XXXXXX", environment("TMPDIR", "/tmp"));
-    return mkdtemp(path) ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-    (void)status, (void)kind, (void)place;
-    return remove(path);
-}
-
-int probe_folder_remove(const char *path) {
-    return nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }

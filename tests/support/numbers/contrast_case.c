@@ -1,4 +1,4 @@
-#include "tests/support/contrast_case.h"
+#include "tests/support/numbers/contrast_case.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -10,13 +10,8 @@
 #include <cmocka.h>
 
 #include "kernels/base/philox.h"
-#include "tests/support/tensor.h"
-
-void *block(int64_t n, size_t size) {
-    void *memory = calloc((size_t)(n > 0 ? n : 1), size);
-    assert_non_null(memory);
-    return memory;
-}
+#include "tests/support/numbers/compare.h"
+#include "tests/support/numbers/tensor.h"
 
 static int32_t group_of(const Case *c, int64_t i) {
     int background = i >= c->rows - c->rows / 4;
@@ -219,13 +214,21 @@ void result_free(Result *r) {
     free(r->lse), free(r->anchored), free(r->dz), free(r->sums), free(r->counts);
 }
 
-double relative_l2(int64_t n, const float *got, const double *want, double least) {
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        norm += want[i] * want[i];
-    }
-    return sqrt(difference) / fmax(sqrt(norm), least);
+void assert_vector(const char *what, int index, int64_t n, const float *got, const double *want, double allowed,
+                   double least) {
+    const Tolerance tolerance = {.name = "this case",
+                                 .relative_l2 = allowed,
+                                 .element_factor = INFINITY,
+                                 .reason = "as a whole",
+                                 .least_norm = least};
+    char name[64];
+    double *wide = block(n, sizeof *wide);
+    for (int64_t i = 0; i < n; i++)
+        wide[i] = (double)got[i];
+    snprintf(name, sizeof name, "case %d, %s", index, what);
+    const bool agrees = compare_within(name, n, wide, want, &tolerance);
+    free(wide);
+    assert_true(agrees);
 }
 
 void assert_within(const char *what, int index, double off, double allowed) {

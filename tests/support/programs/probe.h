@@ -48,8 +48,4 @@ int probe_run(const ProbeCase *test, int ranks, const char *out);
 int probe_compare(const char *what, const char *want_file, const char *want_group, const char *got_file,
                   const ProbeTolerance *tolerance);
 
-/* A fresh folder for outputs (fills path), and its removal with everything in it. Both return 0, or -1. */
-int probe_folder_make(char path[PROBE_PATH]);
-int probe_folder_remove(const char *path);
-
 #endif

@@ -1,4 +1,4 @@
-#include "tests/support/config_text.h"
+#include "tests/support/files/config_text.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
-#include "tests/support/sample_checkpoint.h"
+#include "tests/support/files/sample_checkpoint.h"
 
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "tests/support/conv_sweep.h"
+#include "tests/support/numbers/conv_sweep.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -143,13 +143,6 @@ static void fill(Buffer *b, uint64_t *state) {
 }
 
 /* ---- projections: sums with random signs over the outer or the inner dimension of [outer, inner] ---- */
-
-static double *zeros(int64_t n) {
-    double *block = calloc((size_t)(n > 0 ? n : 1), sizeof *block);
-    if (!block)
-        abort();
-    return block;
-}
 
 static double *sum_inner(const Buffer *b, int64_t inner, const double *sign) {
     double *out = zeros(b->n / inner);

@@ -1,4 +1,4 @@
-#include "tests/support/faults.h"
+#include "tests/support/programs/faults.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -8,9 +8,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/support/folder.h"
-
 enum { MAX_ARGUMENTS = 16 };
+
+/* PATH of build/tests/faults/fail_io.so beside the running test program; ends it when that was not built. */
+static void fail_io_path(char *out, size_t size) {
+    char self[PATH_MAX - 32]; /* the name goes behind it */
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *tests = strstr(self, "/tests/"); /* the last one: folders above may be called so too */
+    while (tests && strstr(tests + 1, "/tests/"))
+        tests = strstr(tests + 1, "/tests/");
+    if (tests)
+        *tests = 0;
+    snprintf(out, size, "%s/tests/faults/fail_io.so", self);
+    if (access(out, R_OK) != 0) {
+        fprintf(stderr, "%s is missing: build it with make\n", out);
+        abort();
+    }
+}
 
 static void set_number(const char *name, int value) {
     char text[16];

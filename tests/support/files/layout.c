@@ -1,5 +1,5 @@
 /* Miniature datasets. See layout.h. */
-#include "tests/support/layout.h"
+#include "tests/support/files/layout.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,9 +12,9 @@
 #include <cmocka.h>
 #include <jpeglib.h>
 
-#include "tests/support/scratch.h"
+#include "tests/support/files/files.h"
+#include "tests/support/files/folder.h"
 
-enum { PATH_BYTES = SCRATCH_BYTES + 256 };
 static const char *const sorted_wnids[LAYOUT_CLASSES] = {"n00000001", "n00000020", "n00000300"};
 
 void jpeg_write(const char *path, int side, int grey, const uint8_t rgb[3]) {
@@ -93,9 +93,9 @@ void tiny_layout_write(const char *dir) {
         jpeg_write(path, LAYOUT_SIDE, tiny_is_grey(index), rgb);
         sprintf(text + strlen(text), "val_%d.JPEG\t%s\t%d\t%d\t%d\t%d\n", i, sorted_wnids[label], 1, index, 20, 21);
     }
-    file_write(scratch_file(path, dir, "val/val_annotations.txt"), text, strlen(text));
-    file_write(scratch_file(path, dir, "wnids.txt"), wnids, sizeof wnids - 1);
-    file_write(scratch_file(path, dir, "words.txt"), words, sizeof words - 1);
+    file_write(folder_join(path, dir, "val/val_annotations.txt"), text, strlen(text));
+    file_write(folder_join(path, dir, "wnids.txt"), wnids, sizeof wnids - 1);
+    file_write(folder_join(path, dir, "words.txt"), words, sizeof words - 1);
 }
 
 uint8_t cifar_pixel(int record, int plane, int pixel) {
@@ -119,7 +119,7 @@ static void write_records(const char *path, int n) {
 void cifar_layout_write(const char *dir) {
     static const char names[] = "apple\naquarium_fish\nbaby\nbear\nbeaver\n\n";
     char path[PATH_BYTES];
-    write_records(scratch_file(path, dir, "train.bin"), CIFAR_TRAIN);
-    write_records(scratch_file(path, dir, "test.bin"), CIFAR_VAL);
-    file_write(scratch_file(path, dir, "fine_label_names.txt"), names, sizeof names - 1);
+    write_records(folder_join(path, dir, "train.bin"), CIFAR_TRAIN);
+    write_records(folder_join(path, dir, "test.bin"), CIFAR_VAL);
+    file_write(folder_join(path, dir, "fine_label_names.txt"), names, sizeof names - 1);
 }

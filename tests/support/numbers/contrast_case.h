@@ -4,6 +4,7 @@
 #define EXCON_TESTS_CONTRAST_CASE_H
 
 #include "kernels/ops.h"
+#include "tests/support/numbers/block.h"
 
 #define BASE_TEMPERATURE 0.07f
 
@@ -41,9 +42,6 @@ typedef struct Problem {
 Problem problem_new(Case c, DType products);
 void problem_free(Problem *problem);
 
-/* Zero-filled memory for n elements, to be freed; ends the test when there is none. */
-void *block(int64_t n, size_t size);
-
 int naive_positives(const Problem *problem, int64_t row);
 double naive_lse(const Problem *problem, int64_t row);
 double naive_loss(const Problem *problem);
@@ -60,8 +58,10 @@ typedef struct Result {
 Result contrast_run(Device *device, const Problem *problem);
 void result_free(Result *result);
 
-/* |got - want| / max(|want|, least); `least` is for vectors that cancel to nothing. */
-double relative_l2(int64_t n, const float *got, const double *want, double least);
+/* Fails the test, after compare_within() said so, unless |got - want| <= allowed * max(|want|, least), in L2 over n
+ * values; `least` is for vectors that cancel to nothing. `index` is the case's. */
+void assert_vector(const char *what, int index, int64_t n, const float *got, const double *want, double allowed,
+                   double least);
 
 /* Fails the test, after saying so, unless off <= allowed. */
 void assert_within(const char *what, int index, double off, double allowed);

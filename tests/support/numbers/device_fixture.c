@@ -1,4 +1,4 @@
-#include "tests/support/device_fixture.h"
+#include "tests/support/numbers/device_fixture.h"
 
 #include <stdio.h>
 #include <stdlib.h>

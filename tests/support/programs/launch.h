@@ -10,6 +10,9 @@
 int launch_ranks(int ranks, const char *said, double *seconds, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Skips the running test, saying why; NULL: goes on. */
+void launch_skip_for(const char *why);
+
 /* Reads the text file at `path` into `out`, at most size - 1 bytes and a NUL, and removes it; fails the test without
  * it. */
 void launch_take(const char *path, char *out, unsigned long size);

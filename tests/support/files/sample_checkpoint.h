@@ -3,7 +3,7 @@
 #define EXCON_TESTS_SAMPLE_CHECKPOINT_H
 
 #include "io/checkpoint/checkpoint.h"
-#include "tests/support/folder.h"
+#include "tests/support/files/folder.h"
 
 enum { SAMPLE_TENSORS = 6 };
 
@@ -32,7 +32,5 @@ int64_t sample_newest(const char *dir, Notes *notes);
 /* DIR/step-NNNNNNNN.h5SUFFIX in the folder, and the step that DIR/NAME points to (-1: to none). */
 const char *sample_file(Folder *folder, const char *dir, int64_t step, const char *suffix);
 int64_t sample_link(const char *dir, const char *name);
-
-#define FOLDER_TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, folder_teardown)
 
 #endif
