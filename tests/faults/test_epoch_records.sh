@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # The record of an epoch is of the whole epoch: its losses are the means of its steps' records, of the encoder's pass and of
 # the classifier's each, and stopping within it, in either pass, changes nothing.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

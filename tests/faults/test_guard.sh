@@ -2,8 +2,6 @@
 # The guard against NaN and Inf. lr 100 with weight decay 1 multiplies every weight by -99 in each step, so numbers leave
 # float within ten steps: the steps are skipped, then the run returns to the last checkpoint from before, then it ends
 # with 80 on all ranks.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

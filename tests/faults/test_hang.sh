@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Ranks that stop, a job that is suspended, and killed processes: the job ends with the promised code and in time, names
 # the absent rank, raises no false alarm and leaves nothing behind.
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
-excon=${EXCON:-build/excon} mpirun=${MPIRUN:-mpirun}
+. tests/support/shell/tap.sh
 limit=3
-dir=$(mktemp -d)
+dir=$scratch
 job=0
 ranks=()
 cleanup() {
@@ -13,22 +12,14 @@ cleanup() {
     rm -rf "$dir"
 }
 trap cleanup EXIT
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
+export OMP_NUM_THREADS=1
 
 echo 1..12
-number=0
-check() { # NAME, then a command that must succeed
+holds() { # NAME, then a command that must succeed
     local name=$1
     shift
-    number=$((number + 1))
-    if "$@" >/dev/null 2>&1; then
-        echo "ok $number - $name"
-    else
-        echo "not ok $number - $name"
-        echo "# failed: $*"
-        sed 's/^/# /' "$dir/err" 2>/dev/null | tail -n 20
-    fi
+    "$@" >/dev/null 2>&1
+    check "$name" $? "$dir/err"
 }
 
 steps() { # lines of progress rank 0 has recorded
@@ -99,31 +90,31 @@ survivor_says() { # RANK: on stderr and in its log, with what it waits for and w
 start stopped 3
 kill -STOP "${ranks[1]}"
 finish
-check stopped_rank_ends_job_with_81 [ $status = 81 ]
-check in_time within $((limit + 5))
-check rank_0_reports survivor_says 0
-check rank_2_reports survivor_says 2
-check nothing_left no_orphan
+holds stopped_rank_ends_job_with_81 [ $status = 81 ]
+holds in_time within $((limit + 5))
+holds rank_0_reports survivor_says 0
+holds rank_2_reports survivor_says 2
+holds nothing_left no_orphan
 
 start suspended 2
 kill -STOP $job "${ranks[@]}"
 sleep $((limit + 2))
 kill -CONT "${ranks[@]}" $job
-check continues_after_suspension wait_for_steps 20
+holds continues_after_suspension wait_for_steps 20
 kill -USR2 $job
 finish
-check ends_as_asked [ $status = 75 ]
-check no_false_alarm [ "$(grep -c 'no progress' "$dir/err" "$run"/logs/*.log | grep -cv ':0$')" = 0 ]
-check heartbeats_removed [ "$(find "$run/logs" -name 'heartbeat-*' | wc -l)" = 0 ]
+holds ends_as_asked [ $status = 75 ]
+holds no_false_alarm [ "$(grep -c 'no progress' "$dir/err" "$run"/logs/*.log | grep -cv ':0$')" = 0 ]
+holds heartbeats_removed [ "$(find "$run/logs" -name 'heartbeat-*' | wc -l)" = 0 ]
 
 start killed 2
 kill -KILL "${ranks[1]}"
 finish
-check killed_rank_ends_job test $status != 0 -a "$(printf '%.0f' "$seconds")" -le 10
-check no_rank_outlives_it no_orphan
+holds killed_rank_ends_job test $status != 0 -a "$(printf '%.0f' "$seconds")" -le 10
+holds no_rank_outlives_it no_orphan
 
 start headless 2
 kill -KILL $job
 finish
-check no_rank_outlives_mpirun no_orphan
+holds no_rank_outlives_mpirun no_orphan
 job=0

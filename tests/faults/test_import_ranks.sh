@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Several importers of one folder: ranks of mpirun import once, and say once what is wrong; of two programs the second is
 # refused, and says who holds the folder.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # At a terminal: Ctrl-C saves at the step boundary and ends with 75, a second one ends at once; so does the terminal's end;
 # scripts/preemptible.sh keeps the terminal's signals from mpirun. status.json never goes on saying "training".
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # One run per folder: a second run ends with 73, names the holder and touches nothing; a lock whose holder was killed, or
 # that names a living process which holds nothing, is taken over.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

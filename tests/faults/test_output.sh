@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Output that could not be written is an error (74): on standard output, for every subcommand, and in the records of a run.
 # A reader that leaves early ends a listing quietly and a training not at all.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh
@@ -20,7 +18,7 @@ full() { # NAME, ARGUMENT...: into a full device; 74 and the reason
     local name=$1
     shift
     if [ ! -c /dev/full ]; then
-        skip "full.$name" "this system has no /dev/full"
+        skip "this system has no /dev/full" "full.$name"
         return
     fi
     "$excon" "$@" >/dev/full 2>"$scratch/error" </dev/null

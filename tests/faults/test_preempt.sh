@@ -6,8 +6,6 @@
 # none while it has no ranks; and a rank dies of one (mpirun: 140) that comes while its libraries are being loaded.
 # Nothing has been written by then, so 140 may be taken for 75 (scripts/preemptible.sh does, test_preemptible.sh); here
 # it is counted and the run must be whole.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

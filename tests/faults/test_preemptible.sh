@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # scripts/preemptible.sh: a signal at any moment from its first one on ends in 75 with nothing lost, though mpirun and the
 # ranks do not listen for their first tenth of a second; codes and streams pass through; nothing is left behind.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

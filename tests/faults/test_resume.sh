@@ -2,8 +2,6 @@
 # Resuming is exact: a run that is killed with SIGKILL at ten random moments ends in the same checkpoint, byte for byte,
 # and in the same records, each step once, as the run that nobody disturbed; a damaged checkpoint costs only the steps
 # since the one before; another rank count continues the same sequence of samples.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

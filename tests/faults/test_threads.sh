@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Threads are the user's and the container's to give: limits of OpenMP, an affinity and a CPU quota are kept, the step does
 # not wait for threads that it was not given, and the banner says how many there are and why.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh
@@ -58,7 +56,7 @@ if [ -n "$quota" ]; then
     [[ $(why 0 quota) == *"quota of 1 processor"* || $(nproc) = 1 ]]
     check quota.said $? "$scratch/quota/log"
 else
-    skip quota "no control group with a CPU quota can be made here"
-    skip quota.said "no control group with a CPU quota can be made here"
+    skip "no control group with a CPU quota can be made here" quota
+    skip "no control group with a CPU quota can be made here" quota.said
 fi
 for _ in 1 2 3 4 5; do [ -z "$group" ] || rmdir "$group" 2>/dev/null && break; sleep 0.2; done

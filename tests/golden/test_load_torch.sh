@@ -1,17 +1,13 @@
 #!/usr/bin/env bash
 # scripts/load_torch.py: a checkpoint in PyTorch gives the features, embeddings and logits of `excon probe encode`, and its
 # tensors are exactly those of the published model's modules.
-set -uo pipefail
-excon=${EXCON:-build/excon} python=${PYTHON:-python3}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../.." || exit 70
+. tests/support/shell/tap.sh
 export OMP_NUM_THREADS=1
 encoders=(resnet10 resnet50 resnet101)
 echo "1..$((2 * ${#encoders[@]}))"
 if ! "$python" -c 'import torch, h5py' 2>/dev/null; then
-    for ((i = 1; i <= 2 * ${#encoders[@]}; i++)); do
-        echo "ok $i - part_$i # SKIP Python packages torch and h5py are not installed"
-    done
+    skip 'Python packages torch and h5py are not installed' "${encoders[@]/%/.same_numbers}" "${encoders[@]/%/.published_names}"
     exit 0
 fi
 
@@ -22,14 +18,6 @@ data: {dir: $scratch/data, holdout: 0}
 train: {epochs: 1, batch: 24}
 optim: {lr: 0.05}
 END
-number=0
-verdict() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        sed 's/^/# /' "$scratch/log"
-        echo "not ok $number - $1"
-    fi
-}
 for encoder in "${encoders[@]}"; do
     run=$scratch/$encoder
     "$excon" train "$scratch/run.yaml" --set "run.dir=$run" --set "model.encoder=$encoder" --set model.width=8 >"$scratch/log" 2>&1 &&
@@ -61,7 +49,7 @@ with h5py.File(folder + "/out.h5") as out:
 about = saved["about"]
 sys.exit(not (worst < 1e-4 and about["epoch"] == 1 and about["step"] == 2 and about["method"] == "ce" and len(about["mean"]) == 3))
 END
-    verdict "$encoder.same_numbers" $?
+    check "$encoder.same_numbers" $?
     "$python" - "$scratch" "$encoder" >"$scratch/log" 2>&1 <<'END'
 import sys
 sys.dont_write_bytecode = True
@@ -72,5 +60,5 @@ saved = torch.load(sys.argv[1] + "/model.pt", weights_only=True)
 model = reference.Model(sys.argv[2], 8, 128, 3)
 model.load_state_dict(saved["model"], strict=True)
 END
-    verdict "$encoder.published_names" $?
+    check "$encoder.published_names" $?
 done

@@ -1,32 +1,14 @@
 #!/usr/bin/env bash
 # Instruction set levels: what each gives when forced by EXCON_CPU, ranks on processors of different levels, and
 # processors that are not here (qemu's).
-set -u
-excon=$(realpath "${EXCON:-build/excon}")
-mpirun=${MPIRUN:-mpirun}
-build=${BUILD:-build}
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-number=0
-check() { # NAME, STATUS, [LOG]
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $number - $1"
-    else
-        echo "not ok $number - $1"
-        if [ -n "${3:-}" ]; then tail -n 20 "$3" | sed 's/^/# /'; fi
-    fi
-}
-skip() { # NAME, REASON
-    number=$((number + 1))
-    echo "ok $number - $1 # SKIP $2"
-}
+cd "$(dirname "$0")/../.." || exit 70
+. tests/support/shell/tap.sh
+export OMP_NUM_THREADS=1
 
 read -ra levels <<<"$(EXCON_CPU=none "$excon" bench loss --rows 8 --steps 1 2>&1 | sed -n 's/.* has //p' | tr -d ,)"
 if [ "${levels[0]:-}" = native ]; then
     echo "1..1"
-    skip "levels" "built for one kind of processor (ARCH=)"
+    skip "built for one kind of processor (ARCH=)" "levels"
     exit 0
 fi
 best=${levels[-1]:-none}
@@ -37,7 +19,7 @@ operators=(contrast_sums dense norm ops saliency views classify)
 for level in v2 v3; do
     for name in "${operators[@]}"; do
         if [ "$level" = "$best" ] || [[ " ${levels[*]} " != *" $level "* ]]; then
-            skip "$name at $level" "the other tests ran at $best"
+            skip "the other tests ran at $best" "$name at $level"
             continue
         fi
         EXCON_CPU=$level "$build/tests/unit/kernels/test_$name" >"$scratch/log" 2>&1
@@ -78,8 +60,8 @@ grep -q "^rank 0: .* level $lowest," "$scratch/a.log"
 check "the banner names the level" $? "$scratch/a.log"
 
 if [ "$best" = "$lowest" ]; then
-    skip "levels agree" "this processor has $lowest alone"
-    skip "ranks of different levels" "this processor has $lowest alone"
+    skip "this processor has $lowest alone" "levels agree"
+    skip "this processor has $lowest alone" "ranks of different levels"
 else
     mapfile -t command < <(train c)
     run c -n 1 "${command[@]}"
@@ -118,7 +100,7 @@ emulated() { # MODEL, ARGUMENT...
 for model in "Penryn none" "Nehalem v2" "Haswell v3"; do
     read -r cpu level <<<"$model"
     if [ -z "$emulator" ]; then
-        skip "on a $cpu" "qemu-x86_64 is not here"
+        skip "qemu-x86_64 is not here" "on a $cpu"
         continue
     fi
     emulated "$cpu" --json
@@ -132,7 +114,7 @@ for model in "Penryn none" "Nehalem v2" "Haswell v3"; do
     fi
 done
 if [ -z "$emulator" ]; then
-    skip "a level above the processor's is refused" "qemu-x86_64 is not here"
+    skip "qemu-x86_64 is not here" "a level above the processor's is refused"
 else
     emulator_code=0
     EXCON_CPU=v4 emulated Nehalem || emulator_code=$?

@@ -1,23 +1,10 @@
 #!/usr/bin/env bash
 # Training on a CUDA device: whichever way the images take, and changed in mid-epoch, the run is the same bit for bit;
 # data.device_mb decides about the way.
-set -uo pipefail
-excon=${EXCON:-build/excon}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../.." || exit 70
+. tests/support/shell/tap.sh
 
 echo 1..6
-number=0
-check() { # NAME, STATUS of the condition, LOG
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $number - $1"
-    else
-        echo "not ok $number - $1"
-        tail -n 20 "$3" | cut -c1-300 | sed 's/^/# /'
-    fi
-}
-
 "$excon" import synthetic "$scratch/data" --classes 3 --size 16 --train-per-class 10 --val-per-class 1 >/dev/null
 cat >"$scratch/run.yaml" <<END
 method: supcon

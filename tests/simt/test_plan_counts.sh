@@ -1,26 +1,9 @@
 #!/usr/bin/env bash
 # Background rows of ExConB: their number differs at every step, and yet cuDNN's plans, which take as long as a step to
 # find, are all found in the first epoch. Counted by the stand-in for cuDNN: as many plans for two epochs as for one.
-set -uo pipefail
-excon=${EXCON:-build/excon}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../.." || exit 70
+. tests/support/shell/tap.sh
 echo 1..2
-number=0
-check() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $number - $1"
-        return
-    fi
-    echo "not ok $number - $1"
-    tail -n 5 "$scratch"/*.log | cut -c1-300 | sed 's/^/# /'
-    for epochs in 1 2; do
-        echo "# epochs: $epochs; plans by row count: $(sort -n "$scratch/plans-$epochs" | uniq -c | tr -s ' \n' ' ')"
-    done
-    echo "# background rows, step by step: $(background 2 | tr '\n' ' ')"
-}
-
 "$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 9 --val-per-class 1 >/dev/null
 cat >"$scratch/run.yaml" <<END
 data: {dir: $scratch/data, holdout: 0}
@@ -44,6 +27,14 @@ done
 first=$(background 1 | wc -l)
 [ "$(background 2 | sort -u | wc -l)" -ge 3 ] &&
     background 2 | tail -n "+$((first + 1))" | grep -vxF "$(background 1)" >/dev/null
-check "the second epoch has numbers of background rows that the first did not have" $?
+told=$?
+{
+    tail -n 5 "$scratch"/*.log
+    for epochs in 1 2; do
+        echo "epochs: $epochs; plans by row count: $(sort -n "$scratch/plans-$epochs" | uniq -c | tr -s ' \n' ' ')"
+    done
+    echo "background rows, step by step: $(background 2 | tr '\n' ' ')"
+} >"$scratch/log" 2>&1
+check "the second epoch has numbers of background rows that the first did not have" $told
 [ -s "$scratch/plans-1" ] && [ "$(wc -l <"$scratch/plans-1")" = "$(wc -l <"$scratch/plans-2")" ]
 check "no plan is made after the first epoch" $?

@@ -7,24 +7,11 @@
 # their size. Of the 38,400 pixels that ten steps hold against a threshold, and their 150 classifications, about one in a
 # million is that close to a tie: one run in twenty parts from the CPU's at some step. There, and there alone, the first
 # difference may be one image of one step, not before the sixth, and nothing after it is compared.
-set -uo pipefail
-excon=${EXCON:-build/excon} mpirun=${MPIRUN:-mpirun}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../.." || exit 70
+. tests/support/shell/tap.sh
 
 methods=(supcon excon exconb)
 echo "1..$((2 * ${#methods[@]} + 1))"
-number=0
-check() { # NAME, STATUS of the condition, LOG
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $number - $1"
-    else
-        echo "not ok $number - $1"
-        tail -n 20 "$3" | cut -c1-300 | sed 's/^/# /'
-    fi
-}
-
 "$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 20 --val-per-class 1 >/dev/null
 cat >"$scratch/run.yaml" <<END
 data: {dir: $scratch/data, holdout: 0}

@@ -1,19 +1,9 @@
 #!/usr/bin/env bash
 # scripts/slurm/train.sbatch: the job's exit code is the run's, only a saved run is requeued, and not without end. mpirun
 # and scontrol are stand-ins on PATH.
-set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 70
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+. tests/support/shell/tap.sh
 echo 1..11
-number=0
-check() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' "$scratch/log"
-    fi
-}
 
 mkdir -p "$scratch/bin" "$scratch/spool"
 cp scripts/slurm/train.sbatch "$scratch/spool/slurm_script" # Slurm runs a copy, elsewhere

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # The progress bar on terminals of several widths, through a pseudo-terminal: always one row, without colours, and none
 # where a row cannot be drawn again.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

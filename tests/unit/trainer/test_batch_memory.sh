@@ -1,7 +1,5 @@
 #!/usr/bin/env bash
 # A batch larger than the data set is one batch of all its images: the same training, in the same memory.
-# shellcheck disable=SC2154 # the sourced file assigns them
-set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 70
 # shellcheck source=/dev/null
 . tests/support/shell/runs.sh

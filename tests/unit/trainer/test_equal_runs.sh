@@ -2,10 +2,8 @@
 # Equal runs give equal digests: three runs of each method with the same number of threads end in the same parameters,
 # momentum and statistics, bit for bit, on narrow nets with even and odd widths. (Sums are cut into parts by the number
 # of threads, so runs with different numbers of threads differ in the last bits.)
-set -u
-excon=${EXCON:-build/excon}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 echo 1..12
 
 # Twenty images of 64x64 are what an earlier oneDNN's narrow 1x1 convolutions wrote past their temporaries with.
@@ -19,7 +17,6 @@ backend: cpu
 precision: f32
 END
 
-result=0
 # once THREADS KEY=VALUE...   trains in a fresh folder; the digest in $digest, "failed" without one
 once() {
     local threads=$1 sets=() key
@@ -46,8 +43,8 @@ thrice() {
             equal=0
         fi
     done
-    result=$((result + 1))
-    if [ $equal = 1 ]; then echo "ok $result - $*"; else echo "not ok $result - $*"; fi
+    [ $equal = 1 ]
+    check "$*" $?
 }
 
 for threads in 1 2; do

@@ -1,23 +1,11 @@
 #!/usr/bin/env bash
 # What a run prints and records, line by line: names of splits, epochs that agree everywhere, numbers that only stand
 # where they mean something, intervals that compare with each other, and how it ends.
-set -uo pipefail
-excon=${EXCON:-build/excon}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 export OMP_NUM_THREADS=1
 
 echo 1..15
-number=0
-check() { # NAME, STATUS of the condition, FILE to show when it failed
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' "$3" | cut -c1-200
-    fi
-}
-value() { sed -nE "s/.*\"$2\":\"?([^\",}]*).*/\1/p" "$1"; } # FILE, KEY: in each line
-
 "$excon" import synthetic "$scratch/four" --classes 4 --size 16 --train-per-class 60 --val-per-class 10 >/dev/null
 "$excon" import synthetic "$scratch/six" --classes 6 --size 16 --train-per-class 20 --val-per-class 10 >/dev/null
 train() { # NAME, [ARGUMENT...]: 216 images of four classes in 7 batches, the last of 24

@@ -1,20 +1,9 @@
 #!/usr/bin/env bash
 # Commands that are refused or fail leave outputs as they were, and nothing new behind: probe, eval, import, bench.
-set -uo pipefail
-excon=$(realpath "${EXCON:-build/excon}")
-mpirun=${MPIRUN:-mpirun}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 cd "$scratch" || exit 70
 echo 1..9
-number=0
-check() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' log
-    fi
-}
 refused() { # NAME, CODE, TEXT, COMMAND...: every file here is as before
     local name=$1 code=$2 text=$3 before after got
     shift 3

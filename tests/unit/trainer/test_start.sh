@@ -1,20 +1,9 @@
 #!/usr/bin/env bash
 # What a run says at its start: of a cache too small for its shuffle window, once, with two ways out that both work; and
 # which precision `auto` takes.
-set -uo pipefail
-excon=${EXCON:-build/excon}
-mpirun=${MPIRUN:-mpirun}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 echo 1..9
-number=0
-check() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' "$scratch/log"
-    fi
-}
 
 # 256 images of 12 kB in 4 chunks of 0.8 MB; no epoch is trained.
 "$excon" import synthetic "$scratch/data" --classes 4 --size 64 --train-per-class 64 --val-per-class 1 >/dev/null

@@ -1,14 +1,9 @@
 # shellcheck shell=bash
-# Sourced by the shell tests of this folder: TAP, a small dataset, runs that are started, watched and killed.
-# Every run has its own folder $scratch/NAME and the relative run.dir "run" in it.
-excon=$(realpath "${EXCON:-build/excon}")
-mpirun=${MPIRUN:-mpirun}
+# Sourced by the shell tests of whole runs, from the top folder: beside tap.sh a small dataset, and runs that are started,
+# watched and killed. Every run has its own folder $scratch/NAME and the relative run.dir "run" in it.
+. tests/support/shell/tap.sh
 export OMP_NUM_THREADS=1 # two ranks on a small machine; the thread count is part of what must not change
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe # the same to Open MPI 5
-scratch=$(mktemp -d)
 job=
-number=0
 
 end_job() { # kill -9 of mpirun and of the ranks, its children
     [ -n "$job" ] || return 0
@@ -20,21 +15,6 @@ end_job() { # kill -9 of mpirun and of the ranks, its children
     job=
 }
 trap 'end_job; rm -rf "$scratch"' EXIT
-
-check() { # NAME, STATUS of the condition, [FILE to show when it failed]
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $number - $1"
-    else
-        echo "not ok $number - $1"
-        if [ -n "${3:-}" ]; then tail -n 25 "$3" | cut -c1-300 | sed 's/^/# /'; fi
-    fi
-}
-
-skip() { # NAME, REASON
-    number=$((number + 1))
-    echo "ok $number - $1 # SKIP $2"
-}
 
 make_data() {
     "$excon" import synthetic "$scratch/data" --classes 4 --size 16 --train-per-class 40 --val-per-class 8 >"$scratch/import" 2>&1 ||
