@@ -35,6 +35,7 @@ MPI_PC    ?= ompi-c
 HDF5_PC   ?= $(if $(call pkg_ok,hdf5-serial),hdf5-serial,hdf5)
 YAML_PC   ?= yaml-0.1
 JPEG_PC   ?= libjpeg
+ZLIB_PC   ?= zlib
 CRYPTO_PC ?= libcrypto
 CMOCKA_PC ?= cmocka
 DNNL_DIR  ?=
@@ -43,13 +44,14 @@ MPI_OK    := $(call pkg_ok,$(MPI_PC))
 HDF5_OK   := $(call pkg_ok,$(HDF5_PC))
 YAML_OK   := $(call pkg_ok,$(YAML_PC))
 JPEG_OK   := $(call pkg_ok,$(JPEG_PC))
+ZLIB_OK   := $(call pkg_ok,$(ZLIB_PC))
 CRYPTO_OK := $(call pkg_ok,$(CRYPTO_PC))
 CMOCKA_OK := $(call pkg_ok,$(CMOCKA_PC))
 DNNL_INC  := $(if $(DNNL_DIR),-isystem $(DNNL_DIR)/include)
 DNNL_VER  := $(shell echo DNNL_VERSION_MAJOR.DNNL_VERSION_MINOR.DNNL_VERSION_PATCH | \
                $(CC) $(DNNL_INC) -include dnnl_version.h -E -P -x c - 2>/dev/null | tail -1 | tr -d ' ')
 REQUIRED_MISSING := $(strip $(if $(MPI_OK),,Open-MPI) $(if $(HDF5_OK),,HDF5) $(if $(YAML_OK),,libyaml) \
-    $(if $(JPEG_OK),,libjpeg-turbo) $(if $(CRYPTO_OK),,libcrypto) $(if $(DNNL_VER),,oneDNN))
+    $(if $(JPEG_OK),,libjpeg-turbo) $(if $(ZLIB_OK),,zlib) $(if $(CRYPTO_OK),,libcrypto) $(if $(DNNL_VER),,oneDNN))
 
 # The CUDA backend is a library of its own beside the program, which loads it when a CUDA device is asked for.
 NVCC        ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
@@ -91,6 +93,7 @@ $(call line,Open MPI,$(if $(MPI_OK),$(call pkg_ver,$(MPI_PC))),MPI_PC=$(MPI_PC))
 $(call line,HDF5,$(if $(HDF5_OK),$(call pkg_ver,$(HDF5_PC))),HDF5_PC=$(HDF5_PC))
 $(call line,libyaml,$(if $(YAML_OK),$(call pkg_ver,$(YAML_PC))),YAML_PC=$(YAML_PC))
 $(call line,libjpeg-turbo,$(if $(JPEG_OK),$(call pkg_ver,$(JPEG_PC))),JPEG_PC=$(JPEG_PC))
+$(call line,zlib,$(if $(ZLIB_OK),$(call pkg_ver,$(ZLIB_PC))),ZLIB_PC=$(ZLIB_PC))
 $(call line,oneDNN,$(DNNL_VER),DNNL_DIR=$(DNNL_DIR))
 $(call line,libcrypto,$(if $(CRYPTO_OK),$(call pkg_ver,$(CRYPTO_PC))),CRYPTO_PC=$(CRYPTO_PC))
 $(call line,cmocka (tests),$(if $(CMOCKA_OK),$(call pkg_ver,$(CMOCKA_PC))),CMOCKA_PC=$(CMOCKA_PC))
@@ -112,7 +115,7 @@ is_clang = $(findstring clang,$(shell $(1) --version 2>/dev/null))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(call is_clang,$(CC)),$(CLANG_QUIET)) \
         $(if $(filter 1,$(WERROR)),-Werror)
 CPPFLAGS := -I. -D_GNU_SOURCE $(call system_flags,$(MPI_PC)) $(call system_flags,$(HDF5_PC)) $(call system_flags,$(YAML_PC)) \
-            $(call system_flags,$(JPEG_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
+            $(call system_flags,$(JPEG_PC)) $(call system_flags,$(ZLIB_PC)) $(call system_flags,$(CRYPTO_PC)) $(DNNL_INC)
 # ARCH=levels: a program for every x86-64 processor from x86-64-v2 on (kernels/cpu/device/levels.h); anything else goes to
 # the compiler as -march, and the program runs on such processors only. Tests compile for this machine.
 LEVELS := $(if $(filter levels,$(ARCH)),v2 v3 v4)
@@ -122,7 +125,7 @@ KEEP := $(if $(findstring address,$(SAN)),$(BUILD)/obj/tests/sanitize/keep_modul
 LDFLAGS := -fopenmp -rdynamic $(SAN)
 DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(DNNL_DIR)/lib) -ldnnl
 LDLIBS := $(shell pkg-config --libs $(MPI_PC) $(HDF5_PC) 2>/dev/null) -lhdf5_hl \
-          $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(CRYPTO_PC) 2>/dev/null) \
+          $(shell pkg-config --libs $(YAML_PC) $(JPEG_PC) $(ZLIB_PC) $(CRYPTO_PC) 2>/dev/null) \
           $(DNNL_LIBS) -lpthread -ldl -lm
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 

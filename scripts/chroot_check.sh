@@ -145,6 +145,6 @@ echo
 echo "chroot-check: $(sed -n 's/^PRETTY_NAME="\(.*\)"$/\1/p' "$root/etc/os-release") $(cat "$root/etc/debian_version") as $as, on Linux $(uname -r), $(nproc) processors"
 # shellcheck disable=SC2016 # dpkg-query expands it
 inside root dpkg-query -W -f '  ${Package} ${Version}\n' gcc 'gcc-[0-9][0-9]' libc6 openmpi-bin libhdf5-dev libdnnl-dev libyaml-dev \
-    libjpeg62-turbo-dev libssl-dev libcmocka-dev bash coreutils python3 2>/dev/null | grep -E ' [^ ]+$'
+    libjpeg62-turbo-dev zlib1g-dev libssl-dev libcmocka-dev bash coreutils python3 2>/dev/null | grep -E ' [^ ]+$'
 echo "excon: $passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

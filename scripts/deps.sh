@@ -7,7 +7,7 @@
 set -euo pipefail
 
 packages=(gcc g++ make pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libyaml-dev libdnnl-dev
-    libjpeg-dev libssl-dev libcmocka-dev python3 procps "$@") # the last four for make test
+    libjpeg-dev zlib1g-dev libssl-dev libcmocka-dev python3 procps "$@") # the last four for make test
 
 distribution=unknown
 if [ -r /etc/os-release ]; then

@@ -1,4 +1,4 @@
-/* Pictures for people: RGB bytes -> a JPEG file in memory, through libjpeg-turbo. */
+/* Pictures for people: RGB bytes -> a JPEG or PNG file in memory, through libjpeg-turbo and zlib. */
 #ifndef EXCON_IO_IMAGES_ENCODE_H
 #define EXCON_IO_IMAGES_ENCODE_H
 
@@ -15,5 +15,8 @@ Status image_encode_jpeg(const uint8_t *rgb, int height, int width, int quality,
 /* The same with colour at half the resolution in both directions (4:2:0), as encoders do unless told otherwise. */
 Status image_encode_jpeg_half_colour(const uint8_t *rgb, int height, int width, int quality, uint8_t **out,
                                      size_t *size, Error *err);
+
+/* The same without loss, as PNG. */
+Status image_encode_png(const uint8_t *rgb, int height, int width, uint8_t **out, size_t *size, Error *err);
 
 #endif

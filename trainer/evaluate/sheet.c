@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS = 3, GAP = 4, SMALLEST = 64, GREY = 128 };
+enum { COLUMNS = 4, GAP = 4, SMALLEST = 64, GREY = 128 };
 
 Status sheet_init(Sheet *sheet, int side, Error *err) {
     const size_t px = (size_t)side * (size_t)side;
@@ -32,17 +32,26 @@ static double heat(double value, int channel) {
     return 1.5 - fabs(4 * value - centre[channel]);
 }
 
-/* One pixel of a column. */
-static void paint(int column, const uint8_t *pixel, double map, double threshold, uint8_t out[3]) {
+/* The image's grey, half of it, under the colour of the map. */
+static void paint_map(const uint8_t *pixel, double map, uint8_t out[3]) {
     const double grey = (0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]) / 255;
     for (int c = 0; c < 3; c++) {
         const double hot = heat(map, c);
-        out[c] = column == 0   ? pixel[c]
-                 : column == 1 ? byte_of(0.5 * grey + 0.5 * (hot < 0   ? 0
-                                                             : hot > 1 ? 1
-                                                                       : hot))
-                               : (map > threshold ? pixel[c] : GREY);
+        out[c] = byte_of(0.5 * grey + 0.5 * (hot < 0 ? 0 : hot > 1 ? 1 : hot));
     }
+}
+
+/* One pixel of a column. */
+static void paint(int column, const uint8_t *pixel, double map, double threshold, uint8_t out[3]) {
+    const int kept = map > threshold;
+    if (column == 1)
+        paint_map(pixel, map, out);
+    else if (column == 2)
+        memset(out, kept ? 255 : 0, 3);
+    else if (column == 0 || kept)
+        memcpy(out, pixel, 3);
+    else
+        memset(out, GREY, 3);
 }
 
 typedef struct Range {

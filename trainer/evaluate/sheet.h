@@ -18,9 +18,9 @@ typedef struct Sheet {
 Status sheet_init(Sheet *sheet, int side, Error *err);
 void sheet_free(Sheet *sheet);
 
-/* A line per image, whose map is stretched onto 0..1 as for a mask: itself, its saliency over its grey version (blue:
- * none, red: most), and what is above `threshold` of it, the rest grey. *rgb [height,width,3] is malloc'ed; small
- * images are enlarged by whole factors. */
+/* A line per image, whose map is scaled to 0..1 as for a mask: itself, its saliency over its grey version (blue: none,
+ * red: most), the mask (white where the map is above `threshold`), and what the mask leaves of it, the rest grey. *rgb
+ * [height,width,3] is malloc'ed; small images are enlarged by whole factors. */
 Status sheet_draw(const Sheet *sheet, double threshold, uint8_t **rgb, int *height, int *width, Error *err);
 
 #endif

@@ -1,29 +1,13 @@
 #!/usr/bin/env bash
 # What TensorBoard gets of a run and of its evaluation, by a reader of our own and by TensorBoard's where that is here.
-set -uo pipefail
-excon=${EXCON:-build/excon} python=${PYTHON:-python3}
-mpirun=${MPIRUN:-mpirun}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 export OMP_NUM_THREADS=1
 
 echo 1..9
-number=0
-check() { # NAME, STATUS of the condition, FILE to show when it failed
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' "$3" | cut -c1-200
-    fi
-}
-skip() {
-    number=$((number + 1))
-    echo "ok $number - $1 # SKIP $2"
-}
 if ! "$python" -c 'import struct' 2>/dev/null; then
-    for name in run scalars learning_rates sheets configuration evaluation classifier_pass tensorboard tensorboard_after_resume; do
-        skip $name "no Python here ($python)"
-    done
+    skip "no Python here ($python)" run scalars learning_rates sheets configuration evaluation classifier_pass tensorboard \
+        tensorboard_after_resume
     exit 0
 fi
 list() { "$python" tests/support/shell/event_list.py "$@" >"$scratch/list" 2>&1; }
@@ -55,7 +39,7 @@ has "scalar train/loss 2 $number_pattern" "scalar train/classifier_loss 8 $numbe
 check scalars $? "$scratch/list"
 has 'scalar lr/encoder 4 0.00500[0-9]+' 'scalar lr/classifier 4 0.00500[0-9]+' # half way down the cosine
 check learning_rates $? "$scratch/list"
-has 'image holdout/saliency 4 412x208 JPEG' 'image holdout/saliency 8 412x208 JPEG' # rank 0 has 6 of 12 images, of 64 x 64 in 3 columns
+has 'image holdout/saliency 4 412x276 JPEG' 'image holdout/saliency 8 412x276 JPEG' # rank 0 has 6 of 12 images, of 64 x 64 in 4 columns
 check sheets $? "$scratch/list"
 has 'text config 0 # 2 ranks, f32, .*'
 check configuration $? "$scratch/list"
@@ -64,7 +48,7 @@ if list "$scratch/run/events" tensorboard; then
         diff "$scratch/ours" "$scratch/list" >"$scratch/diff"
     check tensorboard $? "$scratch/diff"
 else
-    skip tensorboard "Python package tensorboard is not installed (pip install tensorboard)"
+    skip "Python package tensorboard is not installed (pip install tensorboard)" tensorboard
 fi
 list "$scratch/run/events/eval"
 has "scalar val/top1 [48] $number_pattern" "scalar val/top5 [48] $number_pattern" "scalar val/nll [48] $number_pattern" \
@@ -87,5 +71,5 @@ if list "$scratch/twice/events" tensorboard; then
         has 'scalar train/loss 8 .*'
     check tensorboard_after_resume $? "$scratch/list"
 else
-    skip tensorboard_after_resume "Python package tensorboard is not installed (pip install tensorboard)"
+    skip "Python package tensorboard is not installed (pip install tensorboard)" tensorboard_after_resume
 fi

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "io/files/files.h"
+#include "io/images/encode.h"
 #include "io/records/records.h"
 #include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
@@ -20,6 +21,7 @@ typedef struct EvalRun {
     const char *run;        /* run folder; NULL: a checkpoint that lies in none */
     const char *checkpoint; /* best | last | a file */
     const char *data;       /* dataset folder instead of the run's */
+    const char *sheet_path; /* where to draw explained images; NULL: nowhere */
     MetricSet metrics;
     int json;
     char path[PATH_MAX]; /* of the checkpoint */
@@ -30,6 +32,7 @@ typedef struct EvalRun {
     Model model;
     CheckpointMeta meta;
     Evaluator evaluator;
+    Sheet sheet;
     int64_t *ids, count;
 } EvalRun;
 
@@ -178,6 +181,26 @@ static Status record(const EvalRun *e, const EvalResult *r, Error *err) {
     return status;
 }
 
+static Status write_sheet(const EvalRun *e, Error *err) {
+    uint8_t *rgb = NULL, *file = NULL;
+    size_t size = 0;
+    int height, width;
+    Status status = sheet_draw(&e->sheet, e->config.explain.threshold, &rgb, &height, &width, err);
+    if (status == STATUS_OK)
+        status = image_encode_png(rgb, height, width, &file, &size, err);
+    if (status == STATUS_OK)
+        status = files_write_atomic(e->sheet_path, file, size, 0, err);
+    free(rgb);
+    free(file);
+    return status;
+}
+
+/* On rank 0. */
+static Status write_all(const EvalRun *e, const EvalResult *result, Error *err) {
+    RETURN_IF(record(e, result, err));
+    return e->sheet_path ? write_sheet(e, err) : STATUS_OK;
+}
+
 static Status run(EvalRun *e, Error *err) {
     Comm *comm = &e->runtime.comm;
     EvalResult result;
@@ -190,6 +213,10 @@ static Status run(EvalRun *e, Error *err) {
                          evaluator_init(&e->evaluator, &e->config, &e->model, e->count, e->metrics, &explanation,
                                         e->meta.mean, e->meta.std, err),
                          err));
+    if (e->sheet_path) {
+        RETURN_IF(comm_agree(comm, sheet_init(&e->sheet, e->dataset.height, err), err));
+        e->evaluator.sheet = &e->sheet;
+    }
     RETURN_IF(evaluator_run(&e->evaluator, &e->dataset, SPLIT_VAL, e->ids, e->count, &result, err));
     if (result.nonfinite)
         return error_set(
@@ -197,7 +224,7 @@ static Status run(EvalRun *e, Error *err) {
             "%s: the model's outputs are NaN or infinite on %lld of %lld val images, so nothing was recorded: "
             "its parameters or running statistics are damaged or diverged; evaluate an earlier checkpoint",
             e->path, (long long)result.nonfinite, (long long)result.count);
-    return comm_agree(comm, comm->rank == 0 ? record(e, &result, err) : STATUS_OK, err);
+    return comm_agree(comm, comm->rank == 0 ? write_all(e, &result, err) : STATUS_OK, err);
 }
 
 /* A comma-separated list of suites; accuracy always is one. */
@@ -276,6 +303,8 @@ Status command_eval(int argc, char **argv, Error *err) {
         {"json", NULL, OPTION_FLAG, &e.json, "print one JSON object instead of the table"},
         {"checkpoint", "best|last|FILE", OPTION_TEXT, &e.checkpoint, "default: best, else last"},
         {"data", "DIR", OPTION_TEXT, &e.data, "another dataset folder than the run's"},
+        {"sheet", "FILE.png", OPTION_TEXT, &e.sheet_path,
+         "draw up to eight explained images: image, saliency map, mask, masked image"},
         {"set", "key=value", OPTION_REPEATED, &sets, "override a key of the run's configuration"},
     };
     const OptionTable table = OPTION_TABLE(usage, options, 1, 1);
@@ -287,6 +316,7 @@ Status command_eval(int argc, char **argv, Error *err) {
     evaluator_free(&e.evaluator);
     model_free(&e.model);
     dataset_close(&e.dataset);
+    sheet_free(&e.sheet);
     free(e.ids);
     return runtime_close(&e.runtime, status, err);
 }
