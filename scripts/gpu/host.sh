@@ -47,7 +47,7 @@ revision=''
 
 # What the program says it was built from; before it is there, what is checked out.
 find_revision() {
-    revision=$("$EXCON" --version 2>/dev/null | awk '{ print $2 }')
+    revision=$("$EXCON" --version 2>/dev/null | awk '{ print $NF }')
     [ -n "$revision" ] || revision=$(git rev-parse --short=12 HEAD 2>/dev/null) || revision=unknown
 }
 

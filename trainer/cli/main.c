@@ -8,6 +8,7 @@
 #include "trainer/cli/commands/commands.h"
 #include "trainer/cli/options.h"
 #include "trainer/cli/output.h"
+#include "trainer/cli/version.h"
 #include "trainer/config/config.h"
 #include "trainer/config/nearest.h"
 
@@ -50,7 +51,7 @@ static void print_help(FILE *out) {
     }
     fputs("  help     this text; help config: every configuration key\n\n"
           "excon help COMMAND (or excon COMMAND -h) lists a command's options,\n"
-          "excon --version prints the revision.\nExit codes: ",
+          "excon --version prints version and revision.\nExit codes: ",
           out);
     options_wrap(out, codes, 12, 12);
 }
@@ -106,7 +107,7 @@ static Status dispatch(int argc, char **argv, Error *err) {
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
         if (comm_launched_rank() == 0)
-            printf("excon %s\n", EXCON_REVISION);
+            printf("excon %s, revision %s\n", EXCON_VERSION, EXCON_REVISION);
         return STATUS_OK;
     }
     if (is_help(name))

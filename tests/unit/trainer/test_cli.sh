@@ -1,43 +1,31 @@
 #!/usr/bin/env bash
 # The command line: exit codes and messages of the front door, the same with and without mpirun.
-set -uo pipefail
-excon=${EXCON:-build/excon}
+cd "$(dirname "$0")/../../.." || exit 70
+. tests/support/shell/tap.sh
 
-echo 1..26
-number=0
-check() { # NAME, EXIT STATUS, PART of the output, COMMAND...
-    local name=$1 want=$2 part=$3 output status
-    shift 3
-    number=$((number + 1))
-    output=$("$@" 2>&1)
-    status=$?
-    if [ "$status" = "$want" ] && grep -qF -- "$part" <<<"$output"; then
-        echo "ok $number - $name"
-    else
-        echo "not ok $number - $name"
-        printf '# wanted status %s and "%s"; got status %s and:\n%s\n' "$want" "$part" "$status" "$output" | sed 's/^/# /'
-    fi
-}
-
-check no_command 64 'excon: no command given' "$excon"
-check unknown_command 64 "unknown command 'porbe'; did you mean 'probe'?" "$excon" porbe
-check unknown_option 64 'probe: unknown option --chekpoint; did you mean --checkpoint?' "$excon" probe --chekpoint=x
-check missing_argument 64 'usage: excon probe' "$excon" probe
-check version 0 'excon ' "$excon" --version
-check help 0 'Exit codes: 0 done' "$excon" help
-check help_config 0 'optim.lr' "$excon" help config
-check command_help 0 '--set key=value' "$excon" probe --help
-check dash_h 0 'Exit codes: 0 done' "$excon" -h
-check help_unknown 64 "unknown command 'trian'; did you mean 'train'?" "$excon" help trian
-check help_surplus 64 'usage: excon help [config|COMMAND]' "$excon" help train eval
+echo 1..27
+says no_command 64 'excon: no command given' "$excon"
+says unknown_command 64 "unknown command 'porbe'; did you mean 'probe'?" "$excon" porbe
+says unknown_option 64 'probe: unknown option --chekpoint; did you mean --checkpoint?' "$excon" probe --chekpoint=x
+says missing_argument 64 'usage: excon probe' "$excon" probe
+says version 0 ', revision ' "$excon" --version
+version=$("$excon" --version | sed -nE 's/^excon ([0-9]+\.[0-9]+\.[0-9]+), .*/\1/p')
+[ -n "$version" ] && grep -q "^## $version\b" CHANGELOG.md && grep -qx "version: $version" CITATION.cff
+check one_version $?
+says help 0 'Exit codes: 0 done' "$excon" help
+says help_config 0 'optim.lr' "$excon" help config
+says command_help 0 '--set key=value' "$excon" probe --help
+says dash_h 0 'Exit codes: 0 done' "$excon" -h
+says help_unknown 64 "unknown command 'trian'; did you mean 'train'?" "$excon" help trian
+says help_surplus 64 'usage: excon help [config|COMMAND]' "$excon" help train eval
 # shellcheck disable=SC2016 # the inner shell expands it
 for command in train check eval import inspect digest probe bench; do
-    check "help_$command" 0 "usage: excon $command " bash -c '"$0" help "$1" && "$0" "$1" -h && [ "$("$0" help "$1")" = "$("$0" "$1" --help)" ]' \
+    says "help_$command" 0 "usage: excon $command " bash -c '"$0" help "$1" && "$0" "$1" -h && [ "$("$0" help "$1")" = "$("$0" "$1" --help)" ]' \
         "$excon" "$command"
 done
 
 # shellcheck disable=SC2016 # the inner shell expands it
-check help_fits_80_columns 0 'usage: excon probe' bash -c 'output=$("$0" help; for command in train check eval import inspect digest probe bench; do
+says help_fits_80_columns 0 'usage: excon probe' bash -c 'output=$("$0" help; for command in train check eval import inspect digest probe bench; do
     "$0" help $command; done); echo "$output"; ! grep -E "^.{80}" <<<"$output"' "$excon"
 
 # Of several ranks one speaks, also of what is found before MPI runs.
@@ -45,7 +33,7 @@ once() { # NAME, EXIT STATUS, PART that the output holds in one line only, COMMA
     local name=$1 want=$2 part=$3
     shift 3
     # shellcheck disable=SC2016 # the inner shell expands it
-    check "$name" "$want" "$part" bash -c 'part=$1; shift; output=$("$@" 2>&1); code=$?; grep -F -- "$part" <<<"$output"
+    says "$name" "$want" "$part" bash -c 'part=$1; shift; output=$("$@" 2>&1); code=$?; grep -F -- "$part" <<<"$output"
         [ "$(grep -cF -- "$part" <<<"$output")" = 1 ] || exit 1; exit $code' once "$part" "${MPIRUN:-mpirun}" -n 2 "$@"
 }
 once through_mpirun 64 "unknown command 'porbe'" "$excon" porbe
