@@ -1,19 +1,9 @@
 #!/usr/bin/env bash
 # scripts/check_floors.sh: finds every kind of include that points the wrong way, planted in a copy of the sources, names
 # its place, and lets those pass that are allowed.
-set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 70
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+. tests/support/shell/tap.sh
 cp -r kernels comm io trainer "$scratch"
-number=0
-check() { # NAME, STATUS of the condition
-    number=$((number + 1))
-    if [ "$2" = 0 ]; then echo "ok $number - $1"; else
-        echo "not ok $number - $1"
-        sed 's/^/# /' "$scratch/log"
-    fi
-}
 look() {
     scripts/check_floors.sh "$scratch" >"$scratch/log" 2>&1
 }
