@@ -2,7 +2,6 @@
 # The record of an epoch is of the whole epoch: its losses are the means of its steps' records, of the encoder's pass and of
 # the classifier's each, and stopping within it, in either pass, changes nothing.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..6

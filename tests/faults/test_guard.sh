@@ -3,7 +3,6 @@
 # float within ten steps: the steps are skipped, then the run returns to the last checkpoint from before, then it ends
 # with 80 on all ranks.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..13

@@ -2,7 +2,6 @@
 # Several importers of one folder: ranks of mpirun import once, and say once what is wrong; of two programs the second is
 # refused, and says who holds the folder.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..7

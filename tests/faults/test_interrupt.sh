@@ -2,7 +2,6 @@
 # At a terminal: Ctrl-C saves at the step boundary and ends with 75, a second one ends at once; so does the terminal's end;
 # scripts/preemptible.sh keeps the terminal's signals from mpirun. status.json never goes on saying "training".
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 preemptible=$PWD/scripts/preemptible.sh
 

@@ -2,7 +2,6 @@
 # One run per folder: a second run ends with 73, names the holder and touches nothing; a lock whose holder was killed, or
 # that names a living process which holds nothing, is taken over.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..8

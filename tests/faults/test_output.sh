@@ -2,7 +2,6 @@
 # Output that could not be written is an error (74): on standard output, for every subcommand, and in the records of a run.
 # A reader that leaves early ends a listing quietly and a training not at all.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 shim=$(realpath "${BUILD:-build}/tests/faults/fail_io.so")
 

@@ -7,7 +7,6 @@
 # Nothing has been written by then, so 140 may be taken for 75 (scripts/preemptible.sh does, test_preemptible.sh); here
 # it is counted and the run must be whole.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..18

@@ -2,7 +2,6 @@
 # scripts/preemptible.sh: a signal at any moment from its first one on ends in 75 with nothing lost, though mpirun and the
 # ranks do not listen for their first tenth of a second; codes and streams pass through; nothing is left behind.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 preemptible=$PWD/scripts/preemptible.sh
 

@@ -3,7 +3,6 @@
 # and in the same records, each step once, as the run that nobody disturbed; a damaged checkpoint costs only the steps
 # since the one before; another rank count continues the same sequence of samples.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..34

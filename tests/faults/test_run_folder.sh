@@ -3,7 +3,6 @@
 # another run. It is resumed from or refused, its best model is never lost, and what is refused changes nothing.
 # shellcheck disable=SC2016,SC2088 # ~ and $ are to reach the program and eval
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 preload=${BUILD:-build}/tests/faults/fail_io.so
 [ -e "$preload" ] && preload=$(realpath "$preload")

@@ -2,7 +2,6 @@
 # Threads are the user's and the container's to give: limits of OpenMP, an affinity and a CPU quota are kept, the step does
 # not wait for threads that it was not given, and the banner says how many there are and why.
 cd "$(dirname "$0")/../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..10

@@ -2,7 +2,6 @@
 # The progress bar on terminals of several widths, through a pseudo-terminal: always one row, without colours, and none
 # where a row cannot be drawn again.
 cd "$(dirname "$0")/../../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..8

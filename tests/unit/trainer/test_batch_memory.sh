@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # A batch larger than the data set is one batch of all its images: the same training, in the same memory.
 cd "$(dirname "$0")/../../.." || exit 70
-# shellcheck source=/dev/null
 . tests/support/shell/runs.sh
 
 echo 1..9
