@@ -20,10 +20,11 @@ say "a dataset: shapes on textures (in val the texture misleads)"
 say "train: two ranks, configs/demo.yaml"
 mpirun -n 2 "$excon" train configs/demo.yaml
 say "evaluate: accuracy, and faithfulness of the explanations"
-mpirun -n 2 "$excon" eval demo/run
+mpirun -n 2 "$excon" eval demo/run --sheet demo/saliency.png
 cat <<'END'
 
 Where to look next:
+  demo/saliency.png         explained images: image, saliency map, mask, masked image
   demo/run/eval.json        the table above, for programs
   demo/run/metrics.jsonl    one line per logged step and per epoch
   demo/run/config.yaml      every key as used; configs/demo.yaml explains them
