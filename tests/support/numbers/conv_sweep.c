@@ -7,7 +7,8 @@
 #include <sys/mman.h>
 
 #include "kernels/cpu/device/internal.h"
-#include "tests/support/compare.h"
+#include "tests/support/numbers/block.h"
+#include "tests/support/numbers/compare.h"
 #include "trainer/model/encoders/encoders.h"
 
 /* Scratch is NaN as f32 and bf16 before a pass, so what is read without having been written shows as well. */

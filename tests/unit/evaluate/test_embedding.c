@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/golden_values.h"
+#include "tests/support/numbers/golden_values.h"
 #include "trainer/evaluate/embedding/embedding.h"
 #include "trainer/evaluate/embedding/linear_probe.h"
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/golden_values.h"
+#include "tests/support/numbers/golden_values.h"
 #include "trainer/evaluate/calibration/calibration.h"
 #include "trainer/evaluate/statistics/bootstrap.h"
 #include "trainer/evaluate/statistics/confusion.h"

@@ -1,4 +1,4 @@
-#include "tests/support/golden_values.h"
+#include "tests/support/numbers/golden_values.h"
 
 #include <math.h>
 #include <setjmp.h>
