@@ -217,7 +217,8 @@ typedef enum Presence { PRESENT, BEHIND, COMPUTING, STOPPED, NEVER_SEEN } Presen
 static Presence presence(const WatchdogThreads *w, int rank, const Heartbeat *mine, long long furthest) {
     const Peer *peer = &w->peers[rank];
     const Heartbeat *h = rank == w->comm->rank ? mine : &peer->last;
-    if (rank != w->comm->rank && awake(w) - peer->moved >= stall(w))
+    const int ended_by_alarm = peer->seen && peer->last.alarmed; /* its heart stands still because it has reported */
+    if (rank != w->comm->rank && !ended_by_alarm && awake(w) - peer->moved >= stall(w))
         return peer->seen ? STOPPED : NEVER_SEEN;
     if (rank != w->comm->rank && !peer->seen)
         return PRESENT; /* looked for too short a time to say */

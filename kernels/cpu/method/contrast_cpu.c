@@ -105,6 +105,7 @@ static void sweep_others(const Sweep *sweep, int64_t first, int64_t rows, TileFu
 static void sweep_all(const Sweep *sweep, TileFunction *function) {
     const ContrastShape *shape = sweep->shape;
     int64_t own_end = shape->own_first + shape->own_rows;
+    cpu_use_threads(sweep->device); /* a team of one is no parallel region: a product in it asks OpenMP for threads */
 #pragma omp parallel num_threads(sweep->threads)
     {
         sweep_own(sweep, function);
