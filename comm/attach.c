@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "comm/nccl/transport.h"
 
 /* NULL when the library was built without NCCL, or from other headers. */

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "comm/launcher.h"
 #include "comm/watchdog.h"
 #include "kernels/base/processors.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "kernels/base/processors.h"
 
 /* Ranks of this host that may run on each processor; returns this rank's share: a processor that is allowed to n ranks

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "kernels/base/clock.h"
 
 #define TICK 0.25 /* between the judge's looks */

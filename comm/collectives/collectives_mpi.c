@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "comm/watchdog.h"
 #include "kernels/ops.h"
 

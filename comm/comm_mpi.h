@@ -1,6 +1,6 @@
-/* Shared by the files of this room only. */
-#ifndef EXCON_COMM_INTERNAL_H
-#define EXCON_COMM_INTERNAL_H
+/* What the files of this room that speak MPI share; for them alone. */
+#ifndef EXCON_COMM_MPI_H
+#define EXCON_COMM_MPI_H
 
 #include <mpi.h>
 #include <sched.h>

@@ -1,6 +1,6 @@
 /* The collectives of a single rank, on any device: a gather is a copy, sums and broadcasts are there already. No
  * library of communication takes part, so one GPU runs without NCCL, and everything can be recorded. */
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "comm/watchdog.h"
 #include "kernels/ops.h"
 

@@ -3,7 +3,7 @@
  * be recorded. Staging blocks are taken from the device once and kept; they grow when a larger transfer comes. */
 #include <stdlib.h>
 
-#include "comm/internal.h"
+#include "comm/comm_mpi.h"
 #include "kernels/ops.h"
 
 /* All-reduces and broadcasts go in parts of this size, a gather as a whole. */
