@@ -5,6 +5,7 @@
 
 #include "kernels/base/clock.h"
 #include "kernels/base/share.h"
+#include "kernels/buffers.h"
 #include "trainer/bench/bench.h"
 #include "trainer/method/contrastive.h"
 
@@ -72,15 +73,9 @@ Status bench_loss(BenchContext *b, Error *err) {
     const size_t bytes = sizeof(float) * (size_t)((own + 1) * o->dim);
     void *x = NULL, *z = NULL, *dz = NULL, *norm = NULL, *share = NULL;
     Contrastive c = {0};
-    Status status = d->ops->memory->alloc(d, bytes, &x, err);
-    if (status == STATUS_OK)
-        status = d->ops->memory->alloc(d, bytes, &z, err);
-    if (status == STATUS_OK)
-        status = d->ops->memory->alloc(d, bytes, &dz, err);
-    if (status == STATUS_OK)
-        status = d->ops->memory->alloc(d, sizeof(float) * (size_t)(own + 1), &norm, err);
-    if (status == STATUS_OK)
-        status = d->ops->memory->alloc(d, sizeof(double), &share, err);
+    const Buffer buffers[] = {
+        {&x, bytes}, {&z, bytes}, {&dz, bytes}, {&norm, sizeof(float) * (size_t)(own + 1)}, {&share, sizeof(double)}};
+    Status status = buffers_alloc(d, buffers, 5, err);
     float *host = malloc(bytes);
     if (status == STATUS_OK && !host)
         status = error_set(err, STATUS_SYSTEM, "out of memory");
@@ -96,14 +91,7 @@ Status bench_loss(BenchContext *b, Error *err) {
         if (status == STATUS_OK)
             status = time_loss(b, &c, z, dz, share, own_rows, before, err);
     }
-    void *const parts[] = {x, z, dz};
-    for (int i = 0; i < 3; i++)
-        if (parts[i])
-            d->ops->memory->release(d, parts[i], bytes);
-    if (norm)
-        d->ops->memory->release(d, norm, sizeof(float) * (size_t)(own + 1));
-    if (share)
-        d->ops->memory->release(d, share, sizeof(double));
+    buffers_free(d, buffers, 5);
     contrastive_free(&c);
     free(host);
     free(own_rows);

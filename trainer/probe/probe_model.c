@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/buffers.h"
 #include "trainer/method/explain.h"
 #include "trainer/probe/session.h"
 
@@ -94,11 +95,12 @@ static Status run_explain(ProbeSession *p, const void *images, const int32_t *ta
     void *arena = NULL, *labels = NULL;
     const size_t label_bytes = sizeof(int32_t) * (size_t)(p->rows + 1);
     ExplainOptions options = explain_options(p->config, p->mean, p->std);
+    Buffer buffers[] = {{&arena, 0}, {&labels, label_bytes}};
     Status status;
     GOTO_IF(heads_init(&heads, m, p->rows + 1, err), done);
     GOTO_IF(explainer_init(&e, &options, m, &heads, p->rows + 1, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, explainer_arena_bytes(&e), &arena, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, label_bytes, &labels, err), done);
+    buffers[0].bytes = explainer_arena_bytes(&e);
+    GOTO_IF(buffers_alloc(d, buffers, 2, err), done);
     e.arena = arena;
     d->ops->memory->copy_in(d, labels, targets, sizeof(int32_t) * (size_t)p->rows);
     if (options.bn == EXPLAIN_BN_RUNNING)
@@ -108,10 +110,7 @@ static Status run_explain(ProbeSession *p, const void *images, const int32_t *ta
     explain_select(&e, labels, p->rows, p->total);
     status = put_explanation(p, &e, err);
 done:
-    if (labels)
-        d->ops->memory->release(d, labels, label_bytes);
-    if (arena)
-        d->ops->memory->release(d, arena, explainer_arena_bytes(&e));
+    buffers_free(d, buffers, 2);
     explainer_free(&e);
     heads_free(&heads);
     return status;

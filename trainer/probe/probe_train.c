@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/dataset/dataset.h"
+#include "kernels/buffers.h"
 #include "trainer/data/view_specs.h"
 #include "trainer/method/step.h"
 #include "trainer/probe/session.h"
@@ -90,14 +91,13 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     Contrastive c = {0};
     Status status = own_rows && group && host ? STATUS_OK : error_set(err, STATUS_SYSTEM, "out of memory for the loss");
     const size_t bytes = sizeof(float) * (size_t)(max_own * D);
+    const Buffer buffers[] = {{&own, bytes}, {&dz, bytes}, {&share, sizeof(double)}};
     const int max_groups = method == METHOD_SIMCLR ? (int)p->total + 1 : classes + 1;
     GOTO_IF(status, done);
     GOTO_IF(contrastive_init(&c, d, &p->runtime.comm, max_own, max_all, (int)D, max_groups, p->config->loss.temperature,
                              p->config->loss.base_temperature, p->runtime.dtype, err),
             done);
-    GOTO_IF(d->ops->memory->alloc(d, sizeof(double), &share, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, bytes, &own, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, bytes, &dz, err), done);
+    GOTO_IF(buffers_alloc(d, buffers, 3, err), done);
     for (int64_t i = 0; i < s.samples; i++)
         for (int view = 0; view < 2; view++)
             memcpy(host + block_row(&s.rows, i, view) * D, z->f32 + (view * p->total + p->first + i) * D,
@@ -114,12 +114,7 @@ static Status run_loss(ProbeSession *p, const Array *z, const int32_t *labels, i
     d->ops->memory->copy_out(d, lse, c.lse_own, sizeof(float) * (size_t)mine);
     status = put_loss(p, &s, host, lse, D, loss, err);
 done:
-    if (own)
-        d->ops->memory->release(d, own, bytes);
-    if (dz)
-        d->ops->memory->release(d, dz, bytes);
-    if (share)
-        d->ops->memory->release(d, share, sizeof(double));
+    buffers_free(d, buffers, 3);
     contrastive_free(&c);
     free(own_rows);
     free(group);
@@ -273,16 +268,37 @@ static Status put_params(ProbeSession *p, const ViewParams *params, Error *err) 
     return status;
 }
 
+/* The views of this rank's rows, and what was drawn for them. */
+static Status run_augment(ProbeSession *p, const Array *images, const int64_t *ids, ViewParams *params, Error *err) {
+    Device *d = &p->runtime.device;
+    const int H = (int)images->shape[1], W = (int)images->shape[2];
+    const size_t n = (size_t)p->rows, values = n * (size_t)H * (size_t)W * 3;
+    void *u8 = NULL, *id_device = NULL, *views = NULL, *nchw = NULL, *drawn = NULL;
+    const Buffer buffers[] = {{&u8, values + 64},
+                              {&id_device, (n + 1) * sizeof(int64_t)},
+                              {&views, values * sizeof(float) + 64},
+                              {&nchw, values * sizeof(float) + 64},
+                              {&drawn, (n + 1) * sizeof(ViewParams)}};
+    RETURN_IF(buffers_alloc(d, buffers, 5, err));
+    d->ops->memory->copy_in(d, u8, images->u8 + (size_t)(p->first * H * W) * 3, values);
+    d->ops->memory->copy_in(d, id_device, ids, n * sizeof(int64_t));
+    ViewSpec spec =
+        view_spec(p->config, VIEW_RANDOM, (uint32_t)p->options->epoch, (uint32_t)p->options->view, p->mean, p->std);
+    d->ops->views->make(d, &spec, p->rows, H, W, u8, id_device, DTYPE_F32, views, drawn);
+    d->ops->convert->nhwc_to_nchw(d, p->rows, 3, H * W, DTYPE_F32, views, nchw);
+    d->ops->memory->copy_out(d, params, drawn, n * sizeof(ViewParams));
+    Status status = probe_put_device(p, "out", nchw, ARRAY_F32, 3, (int64_t[]){3, H, W}, err);
+    buffers_free(d, buffers, 5);
+    return status == STATUS_OK ? put_params(p, params, err) : status;
+}
+
 Status probe_augment(ProbeSession *p, Error *err) {
     Array images = {0}, ids = {0};
-    Device *d = &p->runtime.device;
     Status status;
     int64_t *id64 = NULL;
     ViewParams *params = NULL;
-    void *u8 = NULL, *id_device = NULL, *views = NULL, *nchw = NULL, *drawn = NULL;
     GOTO_IF(array_read(p->in, "images", ARRAY_U8, 4, &images, err), done);
     GOTO_IF(array_read(p->in, "ids", ARRAY_I32, 1, &ids, err), done);
-    const int H = (int)images.shape[1], W = (int)images.shape[2];
     for (int64_t i = 0; i < ids.count; i++)
         if (ids.i32[i] < 0) {
             status =
@@ -293,7 +309,7 @@ Status probe_augment(ProbeSession *p, Error *err) {
         status = error_set(err, STATUS_DATA, "%s: images must be [n,H,W,3] and ids [n]", p->options->in);
         goto done;
     }
-    const size_t n = (size_t)p->rows, px = (size_t)H * (size_t)W;
+    const size_t n = (size_t)p->rows;
     id64 = calloc(n + 1, sizeof *id64);
     params = calloc(n + 1, sizeof *params);
     if (!id64 || !params) {
@@ -302,32 +318,8 @@ Status probe_augment(ProbeSession *p, Error *err) {
     }
     for (size_t i = 0; i < n; i++)
         id64[i] = ids.i32[(size_t)p->first + i];
-    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 + 64, &u8, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, (n + 1) * sizeof(int64_t), &id_device, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 * sizeof(float) + 64, &views, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, n * px * 3 * sizeof(float) + 64, &nchw, err), done);
-    GOTO_IF(d->ops->memory->alloc(d, (n + 1) * sizeof(ViewParams), &drawn, err), done);
-    d->ops->memory->copy_in(d, u8, images.u8 + (size_t)p->first * px * 3, n * px * 3);
-    d->ops->memory->copy_in(d, id_device, id64, n * sizeof(int64_t));
-    ViewSpec spec =
-        view_spec(p->config, VIEW_RANDOM, (uint32_t)p->options->epoch, (uint32_t)p->options->view, p->mean, p->std);
-    d->ops->views->make(d, &spec, p->rows, H, W, u8, id_device, DTYPE_F32, views, drawn);
-    d->ops->convert->nhwc_to_nchw(d, p->rows, 3, (int)px, DTYPE_F32, views, nchw);
-    d->ops->memory->copy_out(d, params, drawn, n * sizeof(ViewParams));
-    GOTO_IF(probe_put_device(p, "out", nchw, ARRAY_F32, 3, (int64_t[]){3, H, W}, err), done);
-    status = put_params(p, params, err);
+    status = run_augment(p, &images, id64, params, err);
 done:
-    if (drawn)
-        d->ops->memory->release(d, drawn, ((size_t)p->rows + 1) * sizeof(ViewParams));
-    void *const floats[] = {views, nchw};
-    const size_t pixels = images.count > 0 ? (size_t)p->rows * (size_t)(images.shape[1] * images.shape[2]) * 3 : 0;
-    for (int i = 0; i < 2; i++)
-        if (floats[i])
-            d->ops->memory->release(d, floats[i], pixels * sizeof(float) + 64);
-    if (u8)
-        d->ops->memory->release(d, u8, pixels + 64);
-    if (id_device)
-        d->ops->memory->release(d, id_device, ((size_t)p->rows + 1) * sizeof(int64_t));
     free(id64);
     free(params);
     array_free(&images);
