@@ -7,7 +7,7 @@
 
 #include "io/hdf5/h5_library.h"
 
-enum { MAX_OBJECTS = 1 << 20 };
+enum { MAX_OBJECTS = 1 << 18 };
 
 typedef struct Place {
     const H5Walk *walk;
@@ -76,7 +76,7 @@ static Status visit_object(Place *place, hid_t object) {
 /* The object, or the link that is not followed, at place->path. */
 static Status visit_here(Place *place, hid_t group, const char *name, H5L_type_t link) {
     if (++place->objects > MAX_OBJECTS)
-        return error_set(place->err, STATUS_DATA, "%s holds more than %d objects, or groups that contain themselves",
+        return error_set(place->err, STATUS_DATA, "%s holds more than %d objects, each counted as often as it is named",
                          place->walk->file, MAX_OBJECTS);
     if (link != H5L_TYPE_HARD) {
         const H5Member member = {.path = place->path, .kind = H5_LINK, .object = -1};

@@ -1,5 +1,5 @@
 /* All that an HDF5 file holds, object by object. The file may be foreign: no link is followed but hard ones, depth and
- * number of objects are bounded, so that groups which contain each other end the walk too. */
+ * number of objects are bounded, so that groups which contain themselves, or each other under many names, end it. */
 #ifndef EXCON_IO_H5_WALK_H
 #define EXCON_IO_H5_WALK_H
 

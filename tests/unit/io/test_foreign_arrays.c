@@ -1,5 +1,5 @@
-/* Arrays of hostile files: what leads out of the file, claims more than it holds or needs a filter that is not there is
- * refused with 65 before memory is taken; gzip, as h5py writes it, is read. */
+/* Hostile files, as arrays and as a listing: what leads out of the file, claims more than it holds or needs a filter
+ * that is not there is refused with 65 before memory is taken; gzip, as h5py writes it, is read. */
 #include <hdf5.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "io/arrays/arrays.h"
+#include "io/inspect/tree.h"
 #include "tests/support/files/files.h"
 #include "tests/support/files/folder.h"
 
@@ -156,12 +157,54 @@ static void test_probe_refuses(void **state) {
     free(said);
 }
 
-#define FOLDER_TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, folder_teardown)
+typedef struct Seen {
+    int64_t items;
+    int described; /* virtual dataset: type and shape, without what it is put together from */
+} Seen;
+
+static Status see(void *ctx, const TreeItem *item, Error *err) {
+    Seen *seen = ctx;
+    (void)err;
+    seen->items++;
+    if (strcmp(item->path, "virtual") == 0)
+        seen->described = item->rank == 1 && item->shape[0] == ROWS && item->count == 0 && item->stored_bytes == 0;
+    return STATUS_OK;
+}
+
+/* A small file of 40^7 paths: each group holds the next under 40 names. */
+static void put_many_names(const char *path) {
+    enum { LEVELS = 7, NAMES = 40 };
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    for (int level = 0; level < LEVELS; level++) {
+        char group[16], name[32];
+        snprintf(group, sizeof group, "group%d", level);
+        H5Gclose(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        for (int i = 0; i < NAMES && level > 0; i++) {
+            snprintf(name, sizeof name, "group%d/name%d", level - 1, i);
+            assert_true(H5Lcreate_hard(file, group, file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+        }
+    }
+    H5Fclose(file);
+}
+
+static void test_listing(void **state) {
+    const char *path = hostile_file(*state), *many = folder_file(*state, "many.h5");
+    Seen seen = {0, 0};
+    Error err = {0};
+    assert_int_equal(tree_read(path, see, &seen, &err), STATUS_OK);
+    assert_int_equal(seen.items, 13);
+    assert_true(seen.described);
+    put_many_names(many);
+    const Status status = tree_read(many, see, &seen, &err);
+    if (status != STATUS_DATA || !strstr(err.message, "more than 262144 objects"))
+        fail_msg("status %d, '%s'", status, err.message);
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         FOLDER_TEST(test_hostile),
         FOLDER_TEST(test_probe_refuses),
+        FOLDER_TEST(test_listing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
