@@ -102,6 +102,55 @@ class Encoder(nn.Module):
         return getattr(self, f"layer{stage}")[-1].last_conv()
 
 
+class PreActivationBlock(nn.Module):
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(inputs), conv(inputs, planes, 3, stride)
+        self.bn2, self.conv2 = nn.BatchNorm2d(planes), conv(planes, planes, 3)
+        self.convShortcut = None if inputs == planes else conv(inputs, planes, 1, stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        before = self.relu(self.bn1(x))
+        y = self.conv2(self.relu(self.bn2(self.conv1(before))))
+        return y + (self.convShortcut(before) if self.convShortcut else x)
+
+
+class PreActivationStage(nn.Module):
+    def __init__(self, blocks):
+        super().__init__()
+        self.layer = nn.Sequential(*blocks)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class WideEncoder(nn.Module):
+    """WideResNet wrn-DEPTH-FACTOR without dropout; width 64 is the published one, of a stem with 16 channels."""
+
+    def __init__(self, name, width):
+        super().__init__()
+        depth, factor = (int(number) for number in name.split("-")[1:])
+        inputs = width // 4
+        self.conv1 = conv(3, inputs, 3)
+        for stage in range(3):
+            planes = (width // 4) * factor << stage
+            blocks = []
+            for i in range((depth - 4) // 6):
+                blocks.append(PreActivationBlock(inputs, planes, 2 if stage > 0 and i == 0 else 1))
+                inputs = planes
+            setattr(self, f"block{stage + 1}", PreActivationStage(blocks))
+        self.bn1, self.relu, self.features = nn.BatchNorm2d(inputs), nn.ReLU(), inputs
+
+    def forward(self, x):
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.relu(self.bn1(x)).mean(dim=(2, 3))
+
+    def cam_conv(self, layer, side):
+        """The convolution explained: layer 1..3, or 0 for layer3 at images of 64 and more, else layer2."""
+        return getattr(self, f"block{layer or (3 if side >= 64 else 2)}").layer[-1].conv2
+
+
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)  # of Tiny ImageNet, as published
 
 
@@ -122,7 +171,7 @@ class Classifier(nn.Module):
 class Model(nn.Module):
     def __init__(self, encoder, width, projection, classes):
         super().__init__()
-        self.encoder = Encoder(encoder, width)
+        self.encoder = (WideEncoder if encoder.startswith("wrn") else Encoder)(encoder, width)
         features = self.encoder.features
         self.head = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, projection))
         self.classifier = Classifier(features, classes)
@@ -479,6 +528,9 @@ def check_networks():
             with torch.no_grad():
                 ours, theirs = model.classifier(model.encoder(images)), other(images)
             assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4), (name, training)
+    for name, published in (("wrn-40-2", 2243546), ("wrn-28-10", 36479194)):  # parameters for CIFAR-10
+        model = Model(name, 64, 128, 10)
+        assert sum(p.numel() for part in (model.encoder, model.classifier) for p in part.parameters()) == published, name
 
 
 if __name__ == "__main__":

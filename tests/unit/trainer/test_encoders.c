@@ -25,7 +25,8 @@ static int64_t parameters(const Model *m) {
     return sum;
 }
 
-/* torchvision's counts without fc, and with 3x3 instead of 7x7 weights in the stem. */
+/* torchvision's counts without fc, and with 3x3 instead of 7x7 weights in the stem; for WideResNets those of the common
+ * PyTorch implementation for CIFAR-10, without fc. */
 static void test_published_counts(void **state) {
     (void)state;
     static const struct {
@@ -34,7 +35,9 @@ static void test_published_counts(void **state) {
     } known[] = {{"resnet18", 11689512 - 513 * 1000 - 3 * 64 * (49 - 9)},
                  {"resnet34", 21797672 - 513 * 1000 - 3 * 64 * (49 - 9)},
                  {"resnet50", 25557032 - 2049 * 1000 - 3 * 64 * (49 - 9)},
-                 {"resnet101", 44549160 - 2049 * 1000 - 3 * 64 * (49 - 9)}};
+                 {"resnet101", 44549160 - 2049 * 1000 - 3 * 64 * (49 - 9)},
+                 {"wrn-28-10", 36479194 - 641 * 10},
+                 {"wrn-40-2", 2243546 - 129 * 10}};
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
         const Encoder *encoder = encoders;
         while (encoder->name && strcmp(encoder->name, known[k].name) != 0)
@@ -118,6 +121,10 @@ static void test_refused(void **state) {
     assert_non_null(strstr(err.message, "model.encoder 'resnet19' is not one of resnet10, resnet18"));
     for (const Encoder *encoder = encoders; encoder->name; encoder++)
         assert_non_null(strstr(err.message, encoder->name));
+    m = (Model){.shape = {.encoder = "wrn-40-2", .width = 6, .classes = 2, .projection = 2, .size = 32}};
+    assert_int_equal(encoder_build(&m, &err), STATUS_CONFIG);
+    assert_non_null(strstr(err.message, "model.width 6: a WideResNet"));
+    model_free(&m);
     m = (Model){.shape = {.encoder = "three", .size = 32}, .stage = {3, 5, 7}, .stage_count = 3};
     assert_int_equal(model_explain_tensor(&m, 3, &tensor, &err), STATUS_OK);
     assert_int_equal(tensor, 7);

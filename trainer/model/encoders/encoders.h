@@ -16,6 +16,7 @@ typedef struct Encoder {
 } Encoder;
 
 Status resnet_build(Model *model, const int *depth, int *output, Error *err);
+Status wrn_build(Model *model, const int *depth, int *output, Error *err);
 
 /* X(name, build, depth...) */
 #define ENCODER_TABLE(X)                                                                                               \
@@ -23,7 +24,9 @@ Status resnet_build(Model *model, const int *depth, int *output, Error *err);
     X("resnet18", resnet_build, 2, 2, 2, 2, 0)                                                                         \
     X("resnet34", resnet_build, 3, 4, 6, 3, 0)                                                                         \
     X("resnet50", resnet_build, 3, 4, 6, 3, 1)                                                                         \
-    X("resnet101", resnet_build, 3, 4, 23, 3, 1)
+    X("resnet101", resnet_build, 3, 4, 23, 3, 1)                                                                       \
+    X("wrn-28-10", wrn_build, 28, 10)                                                                                  \
+    X("wrn-40-2", wrn_build, 40, 2)
 
 /* The table; a NULL name ends it. */
 extern const Encoder encoders[];

@@ -41,6 +41,9 @@ int model_add_conv(Model *model, const char *name, int in, int K, int R, int str
  */
 int model_add_norm(Model *model, const char *name, int in, int residual, bool relu);
 
+/* Adds `residual` to `in`. (add.c) */
+int model_add_sum(Model *model, int in, int residual);
+
 /* ---- further ---- */
 
 /* The norm that made tensor `first` also computes the moments of the one that made `second`, the next norm added: both
