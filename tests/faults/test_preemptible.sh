@@ -95,8 +95,8 @@ settings | make_run whole
 train whole 2 --set train.max_steps=$limit
 check reference $? "$scratch/whole/log"
 wrong=0 orphans=0 unequal=0 compared=0 saved=0 slowest=0 tried=0
-try() { # SIGNAL, DELAY in milliseconds after the script listens
-    local signal=$1 delay=$2
+try() { # SIGNAL, DELAY in milliseconds after the script listens, and, if given, after STEP was recorded
+    local signal=$1 delay=$2 step=${3:-0}
     tried=$((tried + 1))
     settings | make_run trial
     rm -rf "$scratch/trial/run"
@@ -105,6 +105,7 @@ try() { # SIGNAL, DELAY in milliseconds after the script listens
     cd "$OLDPWD" || exit 70
     session=$job
     await_listening
+    while [ "$(last_step trial)" -lt "$step" ] && running; do milliseconds 5; done
     milliseconds "$delay"
     kill "-$signal" "$job"
     begin=${EPOCHREALTIME/./}
@@ -129,15 +130,9 @@ for trial in "${trials[@]}"; do
     read -r signal delay <<<"$trial"
     try "$signal" "$delay"
 done
-# Open MPI 5 starts ranks later than that: signals from the time on that a run of one step takes in all.
-settings | make_run first
-begin=${EPOCHREALTIME/./}
-train first 2 --set train.max_steps=1
-up=$(((${EPOCHREALTIME/./} - begin) / 1000))
-up=$((up - up % 20))
-pause=$(((up / 200 + 1) * 20)) # a busy machine's next start may take longer than that one
-for ((more = 0; saved < 10 && more < 32; more++)); do
-    if [ $((more % 4)) = 0 ]; then try USR2 $((up + more * pause)); else try TERM $((up + more * pause)); fi
+# Ranks may start later than that, by Open MPI 5 and on a busy machine: signals from the first steps on.
+for ((more = 0; saved < 10 && more < 16; more++)); do
+    if [ $((more % 4)) = 0 ]; then try USR2 20 $((1 + more)); else try TERM 20 $((1 + more)); fi
 done
 echo "# $SECONDS s: $saved of $tried had a state to save, $unequal of $compared continued in other bytes; the slowest ended $slowest ms after its signal"
 [ $wrong = 0 ]
