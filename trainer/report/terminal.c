@@ -7,7 +7,7 @@
 
 enum { CELLS_MAX = 24, CELLS_MIN = 6, ROW_BYTES = 512, COLUMNS_DEFAULT = 80 };
 
-int terminal_redraws(FILE *out) {
+bool terminal_redraws(FILE *out) {
     const char *kind = getenv("TERM");
     return isatty(fileno(out)) && kind && *kind && strcmp(kind, "dumb") != 0;
 }

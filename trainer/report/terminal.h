@@ -2,10 +2,11 @@
 #ifndef EXCON_TRAINER_TERMINAL_H
 #define EXCON_TRAINER_TERMINAL_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
-/* 1 when a row can be drawn again on `out`: a terminal, and none that calls itself dumb. */
-int terminal_redraws(FILE *out);
+/* Whether a row can be drawn again on `out`: a terminal, and none that calls itself dumb. */
+bool terminal_redraws(FILE *out);
 
 /* Columns of the terminal behind `out` as it is now; without one $COLUMNS, or 80. */
 int terminal_columns(FILE *out);

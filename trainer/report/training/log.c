@@ -58,8 +58,8 @@ Status log_open(RunLog *log, const char *path, Error *err) {
     return STATUS_OK;
 }
 
-int log_close(RunLog *log) {
-    int whole = 1;
+bool log_close(RunLog *log) {
+    bool whole = true;
     if (log->file) {
         const int lost = ferror(log->file);
         whole = fclose(log->file) == 0 && !lost;

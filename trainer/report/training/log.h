@@ -3,6 +3,7 @@
 #ifndef EXCON_TRAINER_LOG_H
 #define EXCON_TRAINER_LOG_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "kernels/base/status.h"
@@ -23,7 +24,7 @@ void log_note(RunLog *log, const char *format, ...) __attribute__((format(printf
 /* Opens the log and writes what was kept; STATUS_CANNOT_CREATE. */
 Status log_open(RunLog *log, const char *path, Error *err);
 
-/* Closes it, if it is open, and frees what was kept. 0 when not all of it could be written. */
-int log_close(RunLog *log);
+/* Closes it, if it is open, and frees what was kept. False when not all of it could be written. */
+bool log_close(RunLog *log);
 
 #endif

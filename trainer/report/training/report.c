@@ -34,7 +34,7 @@ double report_seconds_left(const Report *r) {
 }
 
 /* `counts`: this step's losses enter the means, if they are finite. */
-static void add(Tally *tally, const Report *r, const StepReport *report, int64_t images, int counts) {
+static void add(Tally *tally, const Report *r, const StepReport *report, int64_t images, bool counts) {
     CheckpointTally *sums = &tally->sums;
     sums->steps++;
     sums->accepted += (double)report->accepted;
@@ -58,21 +58,21 @@ static void add(Tally *tally, const Report *r, const StepReport *report, int64_t
 
 /* An interval ends after every log_every steps of a pass, and with it: a rest of fewer steps belongs to the interval
  * before. The first step of a process is an interval of its own, so that a person soon sees that it works. */
-static int interval_ends(const Report *r) {
+static bool interval_ends(const Report *r) {
     const int64_t every = r->config->train.log_every, left = r->batches - r->at->cursor;
     return left <= 0 || (r->at->cursor % every == 0 && left >= every) || r->at->step == r->steps_at_start + 1 ||
            r->at->step == r->config->train.max_steps;
 }
 
-int report_step(Report *r, const StepReport *step) {
+bool report_step(Report *r, const StepReport *step) {
     const int64_t left = r->train_count - (r->at->cursor - 1) * r->batch;
     const int64_t images = left < r->batch ? left : r->batch;
     Tally *i = &r->interval;
     /* A contrastive loss grows with the batch, so a smaller last one would show as a dent at the end of every pass. */
     add(i, r, step, images, images == r->batch || i->sums.loss_steps + i->sums.classifier_steps == 0);
-    add(&r->epoch, r, step, images, 1);
+    add(&r->epoch, r, step, images, true);
     if (!interval_ends(r))
-        return 0;
+        return false;
     if (i->sums.loss_steps > 0)
         r->last_loss = tally_loss(i);
     if (i->sums.classifier_steps > 0)
@@ -83,7 +83,7 @@ int report_step(Report *r, const StepReport *step) {
         board_step(r);
     }
     r->interval = (Tally){0};
-    return 1;
+    return true;
 }
 
 void report_epoch(Report *r, int64_t epoch, const EvalResult *selection) {

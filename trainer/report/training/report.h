@@ -6,6 +6,8 @@
 #ifndef EXCON_TRAINER_REPORT_H
 #define EXCON_TRAINER_REPORT_H
 
+#include <stdbool.h>
+
 #include "io/checkpoint/checkpoint.h"
 #include "io/records/records.h"
 #include "trainer/evaluate/evaluator.h"
@@ -28,7 +30,7 @@ typedef struct Report {
     const char *selection;    /* split that chooses the best epoch: "holdout" or "val" */
     const char *setup;        /* "2 ranks, bf16, backend cuda": a line for TensorBoard */
     int rank, classes;
-    int bar;                    /* draw a progress bar instead of lines */
+    bool bar;                   /* draw a progress bar instead of lines */
     int64_t train_count, batch; /* images of an epoch, and of a whole step over all ranks */
     int64_t batches;            /* steps of a pass */
     double started;             /* clock_seconds */
@@ -45,8 +47,8 @@ typedef struct Report {
     Error lost;       /* the first record that could not be written; its code is 0: none */
 } Report;
 
-/* Takes a step in. 1 when an interval has ended with it, and lines and records of that are written. */
-int report_step(Report *report, const StepReport *step);
+/* Takes a step in. True when an interval has ended with it, and lines and records of that are written. */
+bool report_step(Report *report, const StepReport *step);
 
 /* The end of an epoch; `selection` NULL: it was not evaluated. */
 void report_epoch(Report *report, int64_t epoch, const EvalResult *selection);
@@ -60,7 +62,7 @@ void report_lost(Report *report, const Error *what);
 
 /* Rank 0: opens the event file in run.dir/events and writes the configuration; with `resumed` the steps beyond the
  * position are void. */
-Status report_open_events(Report *report, int resumed, Error *err);
+Status report_open_events(Report *report, bool resumed, Error *err);
 
 /* Rank 0: what has been recorded is on disk; a failure counts as a lost record. */
 void report_flush(Report *report);

@@ -24,7 +24,7 @@ static void write_config(const Report *r) {
     free(yaml);
 }
 
-Status report_open_events(Report *r, int resumed, Error *err) {
+Status report_open_events(Report *r, bool resumed, Error *err) {
     char path[1200];
     snprintf(path, sizeof path, "%s/events", r->config->run.dir);
     RETURN_IF(events_open(&r->events, path, err));
