@@ -26,6 +26,12 @@ rooms='
     trainer/daemon    7      kernels comm io
     trainer/cli       7      kernels comm io
 '
+# Folders that are for their own room alone, and who else may include them. The longest name counts.
+private='
+    kernels/cpu           -
+    kernels/cuda          -
+    kernels/cuda/device   comm/nccl
+'
 # Headers of others, and the one room that may name them.
 foreign='
     mpi.h        comm
@@ -39,13 +45,21 @@ foreign='
 
 find kernels comm io trainer -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -print0 2>/dev/null |
     sort -z | xargs -0 -r grep -nE '^[[:space:]]*#[[:space:]]*include' /dev/null |
-    awk -v rooms="$rooms" -v foreign="$foreign" '
+    awk -v rooms="$rooms" -v private="$private" -v foreign="$foreign" '
 function room_of(path,   room, best) {
     best = ""
     for (room in floor)
         if (index(path, room "/") == 1 && length(room) > length(best))
             best = room
     return best
+}
+# Whether a header is private to a room that the file does not lie in.
+function is_private(file, room, header,   name, best) {
+    best = ""
+    for (name in guest)
+        if (index(header "/", name "/") == 1 && length(name) > length(best))
+            best = name
+    return best != "" && room_of(best "/") != room && index(file, guest[best] "/") != 1
 }
 function wrong(place, text) {
     print place ": " text
@@ -66,6 +80,10 @@ BEGIN {
         for (w = 3; w <= words; w++)
             outside[word[1]] = outside[word[1]] word[w] " "
     }
+    n = split(private, line, "\n")
+    for (i = 1; i <= n; i++)
+        if (split(line[i], word, " ") == 2)
+            guest[word[1]] = word[2]
     n = split(foreign, line, "\n")
     for (i = 1; i <= n; i++)
         if (split(line[i], word, " ") == 2)
@@ -98,6 +116,8 @@ BEGIN {
     other = room_of(header)
     if (other == "") {
         wrong(place, "\"" header "\": its folder is in no line of the table of scripts/check_floors.sh")
+    } else if (is_private(file, room, header)) {
+        wrong(place, "\"" header "\" is for " other "/ alone")
     } else if (!may_include(room, other)) {
         if (floor[room] != "-" && floor[room] == floor[other]) {
             reaches[room, other] = 1

@@ -23,8 +23,11 @@ forbidden=(
     'trainer/method trainer/evaluate/evaluator.h' 'trainer/method io/loader/loader.h' 'trainer/evaluate trainer/run/run.h'
     'trainer/evaluate trainer/report/page.h' 'trainer/run trainer/cli/options.h' 'trainer/report trainer/probe/session.h'
     'trainer/run/deeper trainer/bench/bench.h'
+    'trainer/run kernels/cpu/device/internal.h' 'comm kernels/cuda/device/stream.h' 'comm/nccl kernels/cuda/threads/x.h'
+    'io/images kernels/cuda/threads/launch.cuh'
 )
 allowed=(
+    'comm/nccl kernels/cuda/device/stream.h' 'kernels/cuda/device kernels/cuda/threads/launch.cuh' 'trainer/run kernels/device.h'
     'kernels/cpu kernels/ops.h' 'comm kernels/ops.h' 'io/import io/files/files.h' 'io kernels/ops.h'
     'trainer/config io/files/files.h' 'trainer/config trainer/config/keys/keys.h' 'trainer/data io/loader/loader.h'
     'trainer/method trainer/data/feed.h' 'trainer/method trainer/optim/optimiser.h' 'trainer/evaluate comm/comm.h'
