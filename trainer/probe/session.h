@@ -16,6 +16,7 @@ typedef struct ProbeOptions {
     int64_t epoch, view, steps;
     const char *corruption; /* corrupt: its name, or NULL */
     int64_t severity;       /* corrupt: 1..5 */
+    int64_t bins;           /* calibration: of the binned errors */
 } ProbeOptions;
 
 typedef struct ProbeSession {
@@ -63,5 +64,6 @@ Status probe_explain(ProbeSession *p, Error *err);
 Status probe_step(ProbeSession *p, Error *err);
 Status probe_augment(ProbeSession *p, Error *err);
 Status probe_corrupt(ProbeSession *p, Error *err);
+Status probe_calibration(ProbeSession *p, Error *err);
 
 #endif

@@ -268,7 +268,7 @@ static double nll_at(const ClassifierOutput *output, double temperature) {
 
 static void test_temperature_is_the_minimum(void **state) {
     (void)state;
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < 80; seed++) {
         Set *set = random_set(seed);
         const ClassifierOutput *output = &set->output;
         const double T = calibration_temperature(output), least = nll_at(output, T);
@@ -287,7 +287,7 @@ static void test_temperature_is_the_minimum(void **state) {
 
 static void test_ranges(void **state) {
     (void)state;
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < 60; seed++) {
         Set *set = random_set(seed);
         const Measures m = measure(&set->output, 1 + (int)(seed % 40));
         for (int i = 0; i < SORTED; i++) {
@@ -303,7 +303,7 @@ static void test_ranges(void **state) {
 /* The sums are over sorted samples: not a bit may change. */
 static void test_order_does_not_matter(void **state) {
     (void)state;
-    for (uint64_t seed = 0; seed < 100; seed++) {
+    for (uint64_t seed = 0; seed < 30; seed++) {
         Set *set = random_set(seed), *turned = random_set(seed);
         const int C = set->output.classes;
         const int64_t n = set->output.n;

@@ -52,6 +52,8 @@ static void put(hid_t file, const Data *data) {
     { "images", U8, {N, 32, 32, 3}, 100, 255 }
 #define IDS                                                                                                            \
     { "ids", I32, {N}, 3, 4 }
+#define LOGITS                                                                                                         \
+    { "logits", F32, {N, 4}, 0.5, 2 }
 #define VIEWS                                                                                                          \
     { "images", F32, {N, 3, SIDE, SIDE}, 0.25, 1 }
 
@@ -93,6 +95,23 @@ static const struct {
     {"corrupt --corruption fog --severity 6", {PICTURES, IDS}, 64, "--severity is 1 to 5"},
     {"corrupt --corruption fog", {PICTURES, IDS}, 64, "--severity is 1 to 5"},
     {"corrupt", {PICTURES, IDS}, 64, "needs --corruption NAME"},
+    {"calibration", {LOGITS, {"labels", I32, {N}, 1, 3}}, 0, ""},
+    {"calibration", {LOGITS, {"labels", I64, {N}, 1, 0}}, 0, ""},
+    {"calibration --bins 1", {LOGITS, {"labels", I32, {N}, 1, 3}}, 0, ""},
+    {"calibration --bins 0", {LOGITS, {"labels", I32, {N}, 1, 3}}, 64, "--bins is 1 to 100000"},
+    {"calibration --bins -3", {LOGITS, {"labels", I32, {N}, 1, 3}}, 64, "--bins is 1 to 100000"},
+    {"calibration --bins 100001", {LOGITS, {"labels", I32, {N}, 1, 3}}, 64, "--bins is 1 to 100000"},
+    {"calibration --bins ten", {LOGITS, {"labels", I32, {N}, 1, 3}}, 64, "bins"},
+    {"calibration", {LOGITS, {"labels", I32, {N}, 1, 4}}, 65, "labels[3] = 4 is no class of 0..3"},
+    {"calibration", {LOGITS, {"labels", I32, {N}, 1, -1}}, 65, "labels[3] = -1"},
+    {"calibration", {LOGITS, {"labels", I32, {N - 1}, 1, 1}}, 65, "labels [n]"},
+    {"calibration", {LOGITS, {"labels", F32, {N}, 1, 2}}, 65, "labels holds floating-point numbers"},
+    {"calibration", {{"logits", F32, {N, 4}, 1, NAN}, {"labels", I32, {N}, 1, 3}}, 65, "logits[3,3] is not finite"},
+    {"calibration", {{"logits", F32, {N, 4}, 1, INFINITY}, {"labels", I32, {N}, 1, 3}}, 65, "logits[3,3] is not"},
+    {"calibration", {{"logits", I32, {N, 4}, 1, 2}, {"labels", I32, {N}, 1, 3}}, 65, "logits holds integers"},
+    {"calibration", {{"logits", F32, {N}, 1, 2}, {"labels", I32, {N}, 1, 3}}, 65, "logits has 1 dimension"},
+    {"calibration", {LOGITS}, 65, "labels"},
+    {"calibration", {{"labels", I32, {N}, 1, 3}}, 65, "logits"},
     {"encode", {VIEWS}, 0, ""},
     {"encode", {{"images", U8, {N, 3, SIDE, SIDE}, 100, 255}}, 65, "images holds integers"},
     {"explain", {VIEWS, {"targets", I32, {N}, 1, 2}}, 0, ""},

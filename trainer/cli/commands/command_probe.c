@@ -12,8 +12,10 @@ typedef struct ProbeOp {
 } ProbeOp;
 
 static const ProbeOp ops[] = {
-    {"supcon", "labels", probe_supcon}, {"encode", "images", probe_encode},   {"explain", "images", probe_explain},
-    {"step", "labels", probe_step},     {"augment", "images", probe_augment}, {"corrupt", "images", probe_corrupt},
+    {"supcon", "labels", probe_supcon},           {"encode", "images", probe_encode},
+    {"explain", "images", probe_explain},         {"step", "labels", probe_step},
+    {"augment", "images", probe_augment},         {"corrupt", "images", probe_corrupt},
+    {"calibration", "logits", probe_calibration},
 };
 
 static const ProbeOp *find(const char *name) {
@@ -24,7 +26,7 @@ static const ProbeOp *find(const char *name) {
 }
 
 Status command_probe(int argc, char **argv, Error *err) {
-    ProbeOptions o = {.mode = "eval", .epoch = 1, .view = 1, .steps = 1};
+    ProbeOptions o = {.mode = "eval", .epoch = 1, .view = 1, .steps = 1, .bins = 10};
     const char *config_path = NULL, *backend = NULL;
     OptionList sets = {0}, positional;
     const Option options[] = {
@@ -39,15 +41,18 @@ Status command_probe(int argc, char **argv, Error *err) {
         {"steps", "N", OPTION_INTEGER, &o.steps, "step: repeat the batch, write `losses` (default 1)"},
         {"corruption", "NAME", OPTION_TEXT, &o.corruption, "corrupt: which (docs/evaluation.md)"},
         {"severity", "1..5", OPTION_INTEGER, &o.severity, "corrupt: how much"},
+        {"bins", "N", OPTION_INTEGER, &o.bins, "calibration: bins of binned errors (default 10)"},
     };
-    const OptionTable table = OPTION_TABLE(
-        "probe supcon|encode|explain|step|augment|corrupt IN.h5 OUT.h5 [--set key=value]...", options, 3, 3);
+    const OptionTable table =
+        OPTION_TABLE("probe supcon|encode|explain|step|augment|corrupt|calibration IN.h5 OUT.h5 [--set key=value]...",
+                     options, 3, 3);
     OPTIONS_PARSE(&table, argc, argv, &positional, err);
     const ProbeOp *op = find(positional.items[0]);
     if (!op)
-        return error_set(err, STATUS_USAGE,
-                         "unknown probe '%.40s'; there are supcon, encode, explain, step, augment, corrupt",
-                         positional.items[0]);
+        return error_set(
+            err, STATUS_USAGE,
+            "unknown probe '%.40s'; there are supcon, encode, explain, step, augment, corrupt, calibration",
+            positional.items[0]);
     if (strcmp(o.mode, "eval") != 0 && strcmp(o.mode, "train") != 0)
         return error_set(err, STATUS_USAGE, "--mode is eval or train, not '%.40s'", o.mode);
     if (o.checkpoint && o.weights)
