@@ -7,6 +7,11 @@
 typedef struct SaliencyOps {
     /* alpha [N,C] f32 = mean over HW of dA [N,HW,C]. */
     void (*weights)(Device *, int64_t N, int HW, int C, DType, const void *dA, float *alpha);
+    /* Grad-CAM++'s channel weights (Chattopadhyay et al. 2018) in their closed form for the score exp(logit), of which
+     * dA [N,HW,C] are the logit's derivatives g by A [N,HW,C]: with a = the sum of A over HW,
+     *     alpha [N,C] f32 = sum over HW of relu(g) * g^2 / (2 g^2 + a g^3 + 1e-6).
+     * exp(logit), a positive factor of the whole image, is left out, and 1e-6 put in, as pytorch-grad-cam does. */
+    void (*weights_plus)(Device *, int64_t N, int HW, int C, DType, const void *A, const void *dA, float *alpha);
     /* cam [N,HW] f32 = sum_c alpha[n,c] A[n,hw,c]; relu: negatives to 0. */
     void (*cam)(Device *, int64_t N, int HW, int C, DType, const void *A, const float *alpha, int relu, float *cam);
     /* cam [N,H,W] f32 = sum over channels of (signed) x [N,H,W,C] (* weight [N,H,W,C] if not NULL): input attributions.

@@ -456,6 +456,8 @@ CASES = {
     "explain-threshold": ("explain", {"threshold": 0.3}),
     "explain-black": ("explain", {"fill": "black"}),
     "explain-local": ("explain", {"profile": "official", "ranks": 2, "n": 8}),
+    "explain-gradcam-plus": ("explain", {"saliency": "gradcam++"}),
+    "explain-gradcam-plus-official": ("explain", {"profile": "official", "saliency": "gradcam++", "relu": True}),
     "explain-gradient": ("explain", {"saliency": "gradient"}),
     "explain-integrated": ("explain", {"saliency": "integrated", "steps": 8}),
     "explain-integrated-predicted": ("explain", {"saliency": "integrated", "steps": 8, "target": "predicted"}),

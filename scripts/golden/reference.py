@@ -190,7 +190,7 @@ class Settings:
     layer: int = 0
     threshold: float = 0.5
     fill: str = "mean"  # mean, black
-    saliency: str = "gradcam"  # gradcam, gradient, integrated
+    saliency: str = "gradcam"  # gradcam, gradcam++, gradient, integrated
     steps: int = 8  # of integrated
     relu: bool = False
     target: str = "label"  # label, predicted
@@ -226,16 +226,33 @@ class Explanation:
     accept: torch.Tensor  # [n], bool
 
 
-def grad_cam(model, images, targets, layer):
-    """Raw Grad-CAM [n,h,w] at the output of a convolution, before its BN: alpha is the spatial mean of the gradient of the
-    sum of the targets' logits, so with batch statistics it sees the other images of the batch. No ReLU."""
+def at_layer(model, images, targets, layer):
+    """The output [n,K,h,w] of a convolution, before its BN, and the gradient by it of the sum of the targets' logits, which
+    with batch statistics sees the other images of the batch."""
     kept = []
     hook = model.encoder.cam_conv(layer, images.shape[-1]).register_forward_hook(lambda _m, _i, output: kept.append(output))
     logits = model.classifier(model.encoder(images))
     hook.remove()
     (activation,) = kept
     (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), activation)
-    return (gradient.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1).detach()
+    return activation.detach(), gradient
+
+
+def grad_cam(model, images, targets, layer):
+    """Raw Grad-CAM [n,h,w]: alpha is the spatial mean of the gradient. No ReLU."""
+    activation, gradient = at_layer(model, images, targets, layer)
+    return (gradient.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1)
+
+
+def grad_cam_plus(model, images, targets, layer):
+    """Raw Grad-CAM++ [n,h,w] in the closed form of Chattopadhyay et al. 2018 for the score exp(logit), whose derivatives of
+    second and third order are squares and cubes of the first times exp(logit), as pytorch-grad-cam computes it: without that
+    factor, and with its 1e-6. No ReLU but the weights' own."""
+    activation, gradient = at_layer(model, images, targets, layer)
+    square, cube = gradient**2, gradient**3
+    share = square / (2 * square + activation.sum(dim=(2, 3), keepdim=True) * cube + 1e-6)
+    alpha = (gradient.clamp(min=0) * torch.where(gradient != 0, share, 0)).sum(dim=(2, 3), keepdim=True)
+    return (alpha * activation).sum(dim=1)
 
 
 def input_saliency(model, images, targets, settings):
@@ -254,6 +271,8 @@ def input_saliency(model, images, targets, settings):
 def saliency(model, images, targets, settings):
     if settings.saliency == "gradcam":
         cam = grad_cam(model, images, targets, settings.layer)
+    elif settings.saliency == "gradcam++":
+        cam = grad_cam_plus(model, images, targets, settings.layer)
     else:
         cam = input_saliency(model, images, targets, settings)
     return cam.clamp(min=0) if settings.relu else cam

@@ -207,6 +207,10 @@ static void case_saliency(Run *r) {
     float *mask = out(r, DTYPE_F32, 3 * 81, "mask", TOLERANCE_EXACT);
     const float *up = floats(r, 3 * 81);
     r->ops->saliency->weights(d, 3, 16, 24, r->type, dA, alpha);
+    /* derivatives and activations from 0 on: no denominator near 0 */
+    r->ops->saliency->weights_plus(d, 3, 16, 24, r->type, in(r, r->type, 3 * 16 * 24, 0, 1),
+                                   in(r, r->type, 3 * 16 * 24, 0, 1),
+                                   out(r, DTYPE_F32, 3 * 24, "alpha of Grad-CAM++", TOLERANCE_F32));
     r->ops->saliency->cam(d, 3, 16, 24, r->type, A, alpha, 1, out(r, DTYPE_F32, 3 * 16, "cam", TOLERANCE_F32));
     r->ops->saliency->channel_sum(d, 3, 81, 3, r->type, x, typed(r, 3 * 81 * 3), 0,
                                   out(r, DTYPE_F32, 3 * 81, "channel sum", TOLERANCE_F32));

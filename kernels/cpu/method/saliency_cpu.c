@@ -38,6 +38,46 @@ static inline float rectify(float value) {
     return value < 0.0f ? 0.0f : value;
 }
 
+/* One position's part of a Grad-CAM++ weight; g is the derivative, mass the channel's sum of activations. */
+static inline float plus_part(float g, float mass) {
+    float square = g * g;
+    return g <= 0.0f ? 0.0f : g * square / (2.0f * square + mass * square * g + 1e-6f);
+}
+
+enum { PLUS_CHANNELS = 64 }; /* at a time */
+
+BODY channel_weights_plus(DType type, int HW, int C, const void *restrict A, const void *restrict dA,
+                          float *restrict alpha) {
+    for (int first = 0; first < C; first += PLUS_CHANNELS) {
+        const int count = C - first < PLUS_CHANNELS ? C - first : PLUS_CHANNELS;
+        float mass[PLUS_CHANNELS] = {0}, sum[PLUS_CHANNELS] = {0};
+        for (int p = 0; p < HW; p++)
+#pragma omp simd
+            for (int c = 0; c < count; c++)
+                mass[c] += lane_load(type, A, (int64_t)p * C + first + c);
+        for (int p = 0; p < HW; p++)
+#pragma omp simd
+            for (int c = 0; c < count; c++)
+                sum[c] += plus_part(lane_load(type, dA, (int64_t)p * C + first + c), mass[c]);
+        for (int c = 0; c < count; c++)
+            alpha[first + c] = sum[c];
+    }
+}
+
+static void saliency_weights_plus_cpu(Device *device, int64_t N, int HW, int C, DType type, const void *A,
+                                      const void *dA, float *alpha) {
+    int64_t image = (int64_t)HW * C;
+    int parts = threads_for(device, N * image);
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t n = 0; n < N; n++) {
+        const void *An = lane_at(type, A, n * image), *dAn = lane_at(type, dA, n * image);
+        if (type == DTYPE_BF16)
+            channel_weights_plus(DTYPE_BF16, HW, C, An, dAn, alpha + n * C);
+        else
+            channel_weights_plus(DTYPE_F32, HW, C, An, dAn, alpha + n * C);
+    }
+}
+
 BODY weighted_map(DType type, int HW, int C, const void *restrict A, const float *restrict alpha, int relu,
                   float *restrict cam) {
     for (int p = 0; p < HW; p++) {
@@ -239,6 +279,7 @@ static void saliency_soften_cpu(Device *device, int64_t N, int HW, DType type, c
 
 const SaliencyOps saliency_ops_cpu = {
     .weights = saliency_weights_cpu,
+    .weights_plus = saliency_weights_plus_cpu,
     .cam = saliency_cam_cpu,
     .channel_sum = saliency_channel_sum_cpu,
     .upsample = saliency_upsample_cpu,

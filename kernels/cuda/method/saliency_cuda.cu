@@ -62,6 +62,68 @@ static void saliency_weights_cuda(Device *device, int64_t N, int HW, int C, DTyp
                CUDA_LAUNCH(device, (weights_kernel<T, LANES>), grid, BLOCK, 0, HW, C, (const T *)dA, alpha));
 }
 
+/* Sum over the positions p of an image of value(p), a channel's of LANES values, for the 32 * LANES channels of the
+ * block: left in total [WARP * LANES] shared, by all threads. Each warp takes every WARPS-th position; their sums are
+ * added in their order. `active`: this lane's channels exist. */
+template <int LANES, typename Value>
+static __device__ void sum_positions(int HW, bool active, Value value, float partial[][WARP * LANES], float *total) {
+    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+    float sum[LANES] = {};
+    if (active)
+        for (int p = warp; p < HW; p += WARPS) {
+            float values[LANES];
+            value(p, values);
+            for (int l = 0; l < LANES; l++)
+                sum[l] += values[l];
+        }
+    run_store<LANES>(&partial[warp][lane * LANES], sum);
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < WARP * LANES; i += BLOCK) {
+        total[i] = 0.0f;
+        for (int w = 0; w < WARPS; w++)
+            total[i] += partial[w][i];
+    }
+    __syncthreads();
+}
+
+/* One position's part of a Grad-CAM++ weight; g is the derivative, mass the channel's sum of activations. */
+static __device__ __forceinline__ float plus_part(float g, float mass) {
+    const float square = g * g;
+    return g <= 0.0f ? 0.0f : g * square / (2.0f * square + mass * square * g + 1e-6f);
+}
+
+/* blockIdx.x is the image, blockIdx.y a chunk of 32 * LANES channels: first their sums of A, then their weights. */
+template <typename T, int LANES>
+static __global__ void weights_plus_kernel(int HW, int C, const T *__restrict__ A, const T *__restrict__ dA,
+                                           float *__restrict__ alpha) {
+    __align__(16) __shared__ float partial[WARPS][WARP * LANES];
+    __shared__ float mass[WARP * LANES], total[WARP * LANES];
+    const int lane = (int)threadIdx.x % WARP, chunk = (int)blockIdx.y * WARP * LANES, c = chunk + lane * LANES;
+    const int64_t image = (int64_t)blockIdx.x * HW * C;
+    sum_positions<LANES>(
+        HW, c < C, [&](int p, float *value) { run_load<LANES>(A + image + (int64_t)p * C + c, value); }, partial, mass);
+    sum_positions<LANES>(
+        HW, c < C,
+        [&](int p, float *value) {
+            run_load<LANES>(dA + image + (int64_t)p * C + c, value);
+            for (int l = 0; l < LANES; l++)
+                value[l] = plus_part(value[l], mass[lane * LANES + l]);
+        },
+        partial, total);
+    for (int i = (int)threadIdx.x; i < WARP * LANES && chunk + i < C; i += BLOCK)
+        alpha[(int64_t)blockIdx.x * C + chunk + i] = total[i];
+}
+
+static void saliency_weights_plus_cuda(Device *device, int64_t N, int HW, int C, DType type, const void *A,
+                                       const void *dA, float *alpha) {
+    if (N == 0)
+        return;
+    WITH_LANES(type, lanes_fit(type, C, A) && lanes_fit(type, C, dA), T, LANES,
+               const dim3 grid((unsigned)N, (unsigned)ceil_div(C, WARP * LANES));
+               CUDA_LAUNCH(device, (weights_plus_kernel<T, LANES>), grid, BLOCK, 0, HW, C, (const T *)A, (const T *)dA,
+                           alpha));
+}
+
 /* Negative values become 0; NaN stays. */
 static __device__ __forceinline__ float rectify(float value) {
     return value < 0.0f ? 0.0f : value;
@@ -342,6 +404,7 @@ static void saliency_soften_cuda(Device *device, int64_t N, int HW, DType type, 
 
 extern "C" const SaliencyOps saliency_ops_cuda = {
     .weights = saliency_weights_cuda,
+    .weights_plus = saliency_weights_plus_cuda,
     .cam = saliency_cam_cuda,
     .channel_sum = saliency_channel_sum_cuda,
     .upsample = saliency_upsample_cuda,

@@ -39,6 +39,48 @@ static void test_weights(void **state) {
         }
 }
 
+/* Activations as a ReLU leaves them, and some negative ones: denominators stay clear of 0. */
+static void test_weights_plus(void **state) {
+    Device *d = *state;
+    for (int s = 0; s < SHAPES; s++)
+        for (int t = 0; t < 2; t++) {
+            int64_t N = shapes[s].N, HW = shapes[s].HW, C = shapes[s].C;
+            Tensor A = tensor_random(d, types[t], N * HW * C, -0.1, 1, 1);
+            Tensor dA = tensor_random(d, types[t], N * HW * C, -1, 1.5, 2), alpha = tensor_new(d, DTYPE_F32, N * C);
+            double *a = tensor_values(&A), *g = tensor_values(&dA), *want = zeros(N * C);
+            for (int64_t n = 0; n < N; n++)
+                for (int64_t c = 0; c < C; c++) {
+                    double mass = 0;
+                    for (int64_t p = 0; p < HW; p++)
+                        mass += a[(n * HW + p) * C + c];
+                    for (int64_t p = 0; p < HW; p++) {
+                        const double gradient = g[(n * HW + p) * C + c], square = gradient * gradient;
+                        const double share = square / (2 * square + mass * square * gradient + 1e-6);
+                        want[n * C + c] += fmax(gradient, 0) * share;
+                    }
+                }
+            d->ops->saliency->weights_plus(d, N, (int)HW, (int)C, types[t], A.data, dA.data, alpha.data);
+            assert_true(tensor_equals("alpha", &alpha, want, TOLERANCE_F32));
+            free(a), free(g), free(want);
+            tensor_free(&A), tensor_free(&dA), tensor_free(&alpha);
+        }
+}
+
+/* Gradients of 0 weigh nothing, also where the activations sum up to 0; a NaN of either input shows in its channel. */
+static void test_weights_plus_by_hand(void **state) {
+    Device *d = *state;
+    Tensor A = tensor_new(d, DTYPE_F32, 8), dA = tensor_new(d, DTYPE_F32, 8), alpha = tensor_new(d, DTYPE_F32, 4);
+    tensor_set(&A, (double[]){0, 2, (double)NAN, 1, 0, 2, 1, 1});
+    tensor_set(&dA, (double[]){0, 1, 1, (double)NAN, 0, -1, 1, 1});
+    d->ops->saliency->weights_plus(d, 1, 2, 4, DTYPE_F32, A.data, dA.data, alpha.data);
+    double *got = tensor_values(&alpha);
+    assert_true(got[0] == 0);
+    assert_true(fabs(got[1] - 1.0 / (6.0 + 1e-6)) < 1e-6);
+    assert_true(isnan(got[2]) && isnan(got[3]));
+    free(got);
+    tensor_free(&A), tensor_free(&dA), tensor_free(&alpha);
+}
+
 static void test_cam(void **state) {
     Device *d = *state;
     for (int s = 0; s < SHAPES; s++)
@@ -385,6 +427,8 @@ static void test_select_rejected_of_many(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_weights_plus),
+        cmocka_unit_test(test_weights_plus_by_hand),
         cmocka_unit_test(test_cam),
         cmocka_unit_test(test_channel_sum),
         cmocka_unit_test(test_upsample),

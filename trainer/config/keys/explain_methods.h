@@ -7,6 +7,7 @@
 /* clang-format off */
 #define EXPLAIN_METHODS(X) \
     X(GRADCAM, gradcam, "gradcam") \
+    X(GRADCAM_PLUS, gradcam_plus, "gradcam++") \
     X(GRADIENT, gradient, "gradient") \
     X(INTEGRATED, integrated, "integrated")
 /* clang-format on */
