@@ -1,12 +1,9 @@
 #include "trainer/method/step.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "kernels/base/share.h"
-#include "kernels/buffers.h"
 #include "trainer/method/explainers/explainers.h"
+#include "trainer/method/step_rows.h"
 
 const char *const PHASE_NAMES[PHASE_COUNT] = {"data", "views",    "explain", "forward",
                                               "loss", "backward", "reduce",  "optimise"};
@@ -32,118 +29,6 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
         report->seconds[phases[i]] += ops->stream->seconds(step->device, from, (int)phases[i]);
         from = (int)phases[i];
     }
-}
-
-enum { STEP_BUFFERS = 6 };
-
-static void list_buffers(Step *s, Buffer list[STEP_BUFFERS]) {
-    const size_t images = (size_t)s->max_samples * plan_row_bytes(s->model, 0);
-    const size_t n = (size_t)s->max_samples;
-    const Buffer all[STEP_BUFFERS] = {
-        {&s->complement, s->max_background && s->config->background.source == BACKGROUND_COMPLEMENT ? images : 0},
-        {(void **)&s->labels_twice, 2 * n * sizeof(int32_t)},
-        {(void **)&s->rejected, n * sizeof(int32_t)},
-        {(void **)&s->scalars, sizeof(StepScalars)},
-        {(void **)&s->running_before, (size_t)s->model->running_total * sizeof(float)},
-        {(void **)&s->arena, s->arena_bytes},
-    };
-    memcpy(list, all, sizeof all);
-}
-
-static Status allocate(Step *s, Error *err) {
-    Buffer list[STEP_BUFFERS];
-    list_buffers(s, list);
-    RETURN_IF(buffers_alloc(s->device, list, STEP_BUFFERS, err));
-    s->labels = s->labels_twice;
-    RETURN_IF(s->device->ops->memory->host_alloc(s->device, sizeof *s->group_host * (size_t)s->max_rows,
-                                                 (void **)&s->group_host, err));
-    s->rows_of = calloc((size_t)s->comm->size, sizeof *s->rows_of);
-    if (!s->rows_of)
-        return error_set(err, STATUS_SYSTEM, "out of memory for a step of %lld rows", (long long)s->max_rows);
-    return STATUS_OK;
-}
-
-/* With background rows the row count differs from step to step. Where few different ones are wanted, convolutions get
- * 2 * max_samples or one of these many above: each costs a search of plans once, and half a step between two counts is
- * computed for nothing on average, a hundredth of the rows. */
-enum { ROW_STEPS = 32, ROW_STEP_LEAST = 16 };
-
-static int64_t choose_row_step(const Step *s) {
-    if (!s->max_background || !s->device->slow_to_plan || s->device->plain_conv)
-        return 0;
-    const int64_t step = (2 * s->max_background + ROW_STEPS - 1) / ROW_STEPS;
-    return step < ROW_STEP_LEAST ? ROW_STEP_LEAST : step;
-}
-
-static int64_t conv_rows(const Step *s, int64_t rows) {
-    if (!s->row_step || rows == 0)
-        return rows;
-    const int64_t least = 2 * s->max_samples, more = rows > least ? rows - least : 0;
-    const int64_t rounded = least + (more + s->row_step - 1) / s->row_step * s->row_step;
-    return rounded < s->max_rows ? rounded : s->max_rows;
-}
-
-static Status init_parts(Step *s, int64_t batch, const float mean[3], const float std[3], Error *err) {
-    const Config *config = s->config;
-    const int ce = config->method == METHOD_CE;
-    s->max_samples = (batch + s->comm->size - 1) / s->comm->size;
-    if (config->method == METHOD_EXCONB && config->background.mode != BACKGROUND_NONE) {
-        s->max_background = config->background.max > 0 ? config->background.max : s->max_samples;
-        s->max_background = s->max_background < s->max_samples ? s->max_background : s->max_samples;
-    }
-    s->max_rows = ce ? s->max_samples : 2 * (s->max_samples + s->max_background);
-    RETURN_IF(heads_init(&s->heads, s->model, s->max_rows, err));
-    s->row_step = choose_row_step(s);
-    RETURN_IF(plan_init_train(&s->train, s->model, s->max_rows, err));
-    ExplainOptions options = explain_options(config, mean, std);
-    if (!config_masks(config)) /* the classifier's pass still needs the folded inference plan */
-        options = (ExplainOptions){.method = EXPLAIN_GRADCAM, .bn = EXPLAIN_BN_RUNNING};
-    RETURN_IF(explainer_init(&s->explainer, &options, s->model, &s->heads, s->max_samples, err));
-    const size_t other = explainer_arena_bytes(&s->explainer);
-    s->arena_bytes = s->train.bytes > other ? s->train.bytes : other;
-    if (!ce) {
-        const int64_t all = s->max_rows * s->comm->size;
-        const int groups = config->method == METHOD_SIMCLR ? (int)(all / 2) : s->model->shape.classes + 1;
-        RETURN_IF(contrastive_init(&s->contrastive, s->device, s->comm, s->max_rows, all, s->model->shape.projection,
-                                   groups, config->loss.temperature, config->loss.base_temperature, s->model->dtype,
-                                   err));
-    }
-    RETURN_IF(buckets_init(&s->buckets, s->comm, s->model->gradient, s->model->total,
-                           config->comm.bucket_mb * 1024 * 1024, err));
-    return allocate(s, err);
-}
-
-Status step_init(Step *step, const Config *config, Model *model, const Optimiser *optimiser, int64_t batch,
-                 const float mean[3], const float std[3], Error *err) {
-    *step =
-        (Step){.config = config, .model = model, .optimiser = optimiser, .comm = model->comm, .device = model->device};
-    Status status = init_parts(step, batch, mean, std, err);
-    if (status != STATUS_OK) {
-        step_free(step);
-        return status;
-    }
-    step->explainer.arena = step->arena;
-    /* Ranks must record and replay alike. With background rows their row counts differ from step to step, each rank's
-     * in its own way, and with them what a device keeps. */
-    step->recordable =
-        config->cuda.graphs && model->comm->collectives->recordable && (step->comm->size == 1 || !step->max_background);
-    return STATUS_OK;
-}
-
-void step_free(Step *s) {
-    if (!s->device)
-        return;
-    Buffer list[STEP_BUFFERS];
-    list_buffers(s, list);
-    buffers_free(s->device, list, STEP_BUFFERS);
-    heads_free(&s->heads);
-    explainer_free(&s->explainer);
-    contrastive_free(&s->contrastive);
-    buckets_free(s->buckets);
-    plan_free(&s->train);
-    s->device->ops->memory->host_release(s->device, s->group_host, sizeof *s->group_host * (size_t)s->max_rows);
-    free(s->rows_of);
-    *s = (Step){0};
 }
 
 /* Key of a recordable stretch: which one, and the numbers and addresses of the caller's that its launches hold. */
@@ -187,63 +72,6 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
                              e->options.fill == FILL_BLACK ? e->options.black : zero, 1, s->complement);
     }
     stretch_end(s, recordable);
-}
-
-/* Background rows this rank would append. */
-static int64_t background_rows(Step *s) {
-    int32_t rejected = 0;
-    s->comm->collectives->settle(s->comm);
-    s->device->ops->memory->copy_out(s->device, &rejected, &s->scalars->rejected, sizeof rejected);
-    return rejected < s->max_background ? rejected : s->max_background;
-}
-
-/* Every rank's background rows, from one small message. */
-static void exchange_background(Step *s, int64_t mine, ContrastRows *rows) {
-    int64_t *all = malloc(sizeof(int64_t) * (size_t)s->comm->size);
-    if (!all)
-        device_fatal(s->device, STATUS_SYSTEM, "out of memory for %d ranks", s->comm->size);
-    comm_host_gather_i64(s->comm, &mine, 1, all);
-    int64_t room = s->config->background.max > 0 ? s->config->background.max : INT64_MAX;
-    for (int r = 0; r < s->comm->size; r++) { /* the first background.max in sample order, whatever the rank count */
-        const int64_t kept = all[r] < room ? all[r] : room;
-        room -= kept;
-        s->rows_of[r] += 2 * kept;
-        if (r < s->comm->rank)
-            rows->first_background += kept;
-        if (r == s->comm->rank)
-            rows->background = kept;
-        rows->total_background += kept;
-    }
-    free(all);
-}
-
-/* Rows of every rank: two views of its share of the samples, and background where this step may append some. */
-static ContrastRows decide_rows(Step *s, const StepInput *input, int masked) {
-    ContrastRows rows = {.real = input->rows, .first_real = input->first, .total_real = input->global_rows};
-    for (int r = 0; r < s->comm->size; r++) {
-        int64_t first, share;
-        share_of(input->global_rows, r, s->comm->size, &first, &share);
-        s->rows_of[r] = 2 * share;
-    }
-    if (masked && s->max_background > 0)
-        exchange_background(s, background_rows(s), &rows);
-    return rows;
-}
-
-/* [view 1 | view 2 | background | background] into the encoder's input. */
-static void compose_input(Step *s, const StepInput *input, const StepViews *views, int64_t background, int masked,
-                          char *out) {
-    const Ops *ops = s->device->ops;
-    const size_t row = plan_row_bytes(s->model, 0), view = row * (size_t)input->rows;
-    if (masked)
-        ops->select->rows(s->device, input->rows, row, s->explainer.accept, s->explainer.masked, views->backup, out);
-    else
-        ops->memory->copy(s->device, out, views->backup, view);
-    ops->memory->copy(s->device, out + view, views->random, view);
-    const void *source = s->complement ? s->complement : s->explainer.masked;
-    for (int copy = 0; copy < 2 && background > 0; copy++)
-        ops->convert->gather_rows(s->device, background, row, source, s->rejected,
-                                  out + 2 * view + (size_t)copy * row * (size_t)background);
 }
 
 /* Cross-entropy on the first `rows` features, mean over `global` rows of all ranks: losses and the classifier's
@@ -295,16 +123,14 @@ void step_update(Step *s, double lr) {
 }
 
 /* Local norms leave every rank its own running statistics: the run keeps the mean over the ranks that had rows. The
- * others saw nothing, theirs are those of the step before. */
+ * others saw nothing, theirs are those of the step before. Waits for the device. */
 static void average_running(Step *s, int64_t own_rows) {
     Model *m = s->model;
     if (m->bn_global || s->comm->size == 1)
         return;
     const size_t n = (size_t)m->running_total;
-    float *values = malloc(n * sizeof *values);
-    double *sums = malloc((n + 1) * sizeof *sums); /* and how many ranks they are of */
-    if (!values || !sums)
-        device_fatal(s->device, STATUS_SYSTEM, "out of memory averaging running statistics");
+    float *values = s->running_host;
+    double *sums = s->running_sums; /* and how many ranks they are of */
     s->device->ops->memory->copy_out(s->device, values, m->running, n * sizeof *values);
     for (size_t i = 0; i < n; i++)
         sums[i] = own_rows > 0 ? values[i] : 0.0;
@@ -314,8 +140,6 @@ static void average_running(Step *s, int64_t own_rows) {
         values[i] = (float)(sums[i] / sums[n]);
     s->device->ops->memory->copy_in(s->device, m->running, values, n * sizeof *values);
     s->device->ops->stream->sync(s->device);
-    free(values);
-    free(sums);
 }
 
 /* The reduced gradient is the same on every rank, and so is what is counted. */
@@ -323,7 +147,7 @@ static void count_nonfinite(Step *s, int64_t begin, int64_t end) {
     s->device->ops->optimise->nonfinite(s->device, end - begin, s->model->gradient + begin, &s->scalars->nonfinite);
 }
 
-/* Sums over ranks, and brings to the host: the one place where a step waits for the device. */
+/* Sums over ranks, and brings to the host. Waits for the device. */
 static StepScalars collect(Step *s, int masked) {
     const Collectives *collectives = s->comm->collectives;
     StepScalars got;
@@ -345,7 +169,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
                  .plan = &s->train,
                  .base = s->arena,
                  .rows = own,
-                 .conv_rows = conv_rows(s, own),
+                 .conv_rows = step_rows_told(s, own),
                  .global_rows = ce ? input->global_rows : 2 * (rows->total_real + rows->total_background),
                  .norm = NORM_BATCH,
                  .update_running = 1};
@@ -353,7 +177,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
         s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random,
                                      plan_row_bytes(m, 0) * (size_t)input->rows);
     else
-        compose_input(s, input, views, rows->background, masked, walk_at(&walk, 0));
+        step_rows_compose(s, input, views, rows->background, masked, walk_at(&walk, 0));
     walk_forward(&walk, s->heads.features);
     buckets_begin(s->buckets, 0, ce || classifier_is_joint(s) ? m->total : m->classifier_first);
     if (ce) {
@@ -403,7 +227,7 @@ void step_run(Step *s, const StepInput *input, const StepViews *views, int updat
     ends(s, PHASE_DATA);
     if (masked)
         explain(s, input, views);
-    const ContrastRows rows = decide_rows(s, input, masked);
+    const ContrastRows rows = step_rows_decide(s, input, masked);
     ends(s, PHASE_EXPLAIN);
     train(s, input, views, &rows, masked);
     const StepScalars got = collect(s, masked);

@@ -1,12 +1,17 @@
 /* One training step: explain, select, encode, loss, backward, optimise. What ExCon is.
  *
- * The step owns every device buffer it needs; nothing is allocated while it runs. It is the same code for one rank and
- * many, for the training loop, the probe and the benchmark.
+ * It is the same code for one rank and many, for the training loop, the probe and the benchmark. The step allocates its
+ * buffers at the beginning and nothing while it runs; what devices and collectives take below it (plans of
+ * convolutions, recorded stretches, staging memory, the sizes of a gather) is theirs.
  *
- * What the host learns of a step are the StepScalars, once, before the update, and where background rows are appended
- * their number. The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a
- * device may record and replay (kernels/contract/graph.h) when the row counts and the views' places are those of an
- * earlier step. */
+ * What the host learns of a step are the StepScalars, once, before the update; where background rows are appended their
+ * number, before the training pass; and with local batch norm on several ranks the running statistics, which it
+ * averages. For each of these it waits for the device, and once more at the end, for the times of the phases. An
+ * explainer may wait too (integrated).
+ *
+ * The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a device may
+ * record and replay (kernels/contract/graph.h) when the row counts and the views' places are those of an earlier step.
+ */
 #ifndef EXCON_TRAINER_STEP_H
 #define EXCON_TRAINER_STEP_H
 
@@ -72,13 +77,17 @@ typedef struct Step {
     StepScalars *scalars;                      /* device [1] */
     float *running_before;                     /* device: statistics to go back to when a step is not finite */
     int32_t *group_host;                       /* [max_rows], host_alloc's */
-    int64_t *rows_of;                          /* [size] */
+    int64_t *rows_of, *background_of;          /* [size]: rows, and background samples, of every rank in this step */
+    float *running_host;                       /* [running_total], to average over ranks */
+    double *running_sums;                      /* [running_total + 1] */
     int recordable;                            /* stretches of this step's launches may be recorded */
 } Step;
 
-/* `batch` is the largest global batch. mean/std of the normalisation (for black fill). */
+/* `batch` is the largest global batch. mean/std of the normalisation (for black fill). On failure nothing is left to
+ * free. */
 Status step_init(Step *step, const Config *config, Model *model, const Optimiser *optimiser, int64_t batch,
                  const float mean[3], const float std[3], Error *err);
+/* Fine when not initialised. */
 void step_free(Step *step);
 
 /* Trains on `views` (plain methods: backup and random; ce: random), whose rows are this rank's samples; they stay as
