@@ -37,6 +37,8 @@ def encode(state, x, eps=1e-5):
         mean, var, weight, bias = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(x, mean, var, weight, bias, eps=eps)
 
+    if "encoder.block1.layer.0.conv1.weight" in state:
+        return wide(state, x, conv, bn)
     x = F.relu(bn("encoder.bn1", conv("encoder.conv1", x)))
     places = (re.match(r"encoder\.layer(\d+)\.(\d+)", name) for name in state)
     for stage, block in sorted({(int(place[1]), int(place[2])) for place in places if place}):
@@ -48,6 +50,18 @@ def encode(state, x, eps=1e-5):
         shortcut = at + ".shortcut.0.weight" in state
         x = F.relu(y + (bn(at + ".shortcut.1", conv(at + ".shortcut.0", x, stride)) if shortcut else x))
     return x.mean(dim=(2, 3))
+
+
+def wide(state, x, conv, bn):
+    """The same of a WideResNet, whose norms stand before the convolutions."""
+    x = conv("encoder.conv1", x)
+    places = (re.match(r"encoder\.block(\d+)\.layer\.(\d+)", name) for name in state)
+    for stage, block in sorted({(int(place[1]), int(place[2])) for place in places if place}):
+        at, stride = f"encoder.block{stage}.layer.{block}", 2 if stage > 1 and block == 0 else 1
+        before = F.relu(bn(at + ".bn1", x))
+        y = conv(at + ".conv2", F.relu(bn(at + ".bn2", conv(at + ".conv1", before, stride))))
+        x = y + (conv(at + ".convShortcut", before, stride) if at + ".convShortcut.weight" in state else x)
+    return F.relu(bn("encoder.bn1", x)).mean(dim=(2, 3))
 
 
 def classify(state, features):

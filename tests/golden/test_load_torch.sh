@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/../.." || exit 70
 . tests/support/shell/tap.sh
 export OMP_NUM_THREADS=1
-encoders=(resnet10 resnet50 resnet101)
+encoders=(resnet10 resnet50 resnet101 wrn-40-2)
 echo "1..$((2 * ${#encoders[@]}))"
 if ! "$python" -c 'import torch, h5py' 2>/dev/null; then
     skip 'Python packages torch and h5py are not installed' "${encoders[@]/%/.same_numbers}" "${encoders[@]/%/.published_names}"
