@@ -4,8 +4,7 @@
 
 enum { CLASSES = 200, LOSS_ROWS = 4096 };
 
-/* ---- copy, convert, norm: on the largest activation of the network -------------------------------------------------
- */
+/* ---- copy, convert, norm: on the largest activation of the network ----------------------------------------------- */
 
 typedef struct Activation {
     int which;
@@ -95,8 +94,7 @@ static void bench_activation(OpsBench *o) {
     ops_release_all(o);
 }
 
-/* ---- views ----------------------------------------------------------------------------------------------------------
- */
+/* ---- views ------------------------------------------------------------------------------------------------------- */
 
 typedef struct ViewsCase {
     ViewSpec spec;
@@ -142,8 +140,7 @@ static void bench_views(OpsBench *o) {
     ops_release_all(o);
 }
 
-/* ---- saliency and pool: on the last stage's activation -------------------------------------------------------------
- */
+/* ---- saliency and pool: on the last stage's activation ----------------------------------------------------------- */
 
 typedef struct LastStage {
     int which, h, C; /* h: side of the activation */
@@ -217,8 +214,7 @@ static void bench_last_stage(OpsBench *o) {
     ops_release_all(o);
 }
 
-/* ---- dense, unit, classify: the heads' shapes ----------------------------------------------------------------------
- */
+/* ---- dense, unit, classify: the heads' shapes -------------------------------------------------------------------- */
 
 typedef struct HeadCase {
     int which;
@@ -279,8 +275,7 @@ static void bench_heads(OpsBench *o) {
     ops_release_all(o);
 }
 
-/* ---- contrast: both passes on one rank ------------------------------------------------------------------------------
- */
+/* ---- contrast: both passes on one rank --------------------------------------------------------------------------- */
 
 typedef struct LossCase {
     ContrastShape shape;
@@ -331,8 +326,7 @@ static void bench_loss_passes(OpsBench *o) {
     ops_release_all(o);
 }
 
-/* ---- optimise: as many parameters as a ResNet-18 of this width ------------------------------------------------------
- */
+/* ---- optimise: as many parameters as a ResNet-18 of this width --------------------------------------------------- */
 
 typedef struct SgdCase {
     int64_t n;

@@ -21,8 +21,7 @@ static const ReferenceRow REFERENCES[REFERENCE_COUNT] = {
     [REFERENCE_GEMM_F32] = {"gemm f32", "GFLOP/s"},
 };
 
-/* ---- buffers --------------------------------------------------------------------------------------------------------
- */
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
 
 static Status make_tile(OpsBench *o, Error *err) {
     float *host = malloc(TILE * sizeof *host);
@@ -98,8 +97,7 @@ void ops_release_all(OpsBench *o) {
     }
 }
 
-/* ---- timing ---------------------------------------------------------------------------------------------------------
- */
+/* ---- timing ------------------------------------------------------------------------------------------------------ */
 
 static double time_calls(OpsBench *o, int64_t calls, void (*run)(OpsBench *, const void *), const void *arg) {
     const Ops *ops = o->d->ops;
@@ -141,8 +139,7 @@ void ops_case(OpsBench *o, const char *name, Reference of, double work, void (*r
         printf("%-28s %10.1f %-7s %5.1f %% of %s\n", name, rate, REFERENCES[of].unit, 100 * share, REFERENCES[of].name);
 }
 
-/* ---- references -----------------------------------------------------------------------------------------------------
- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 typedef struct CopyCase {
     void *to;
@@ -220,8 +217,7 @@ static void measure_references(OpsBench *o) {
     json_end_object(&o->b->json);
 }
 
-/* ---- convolutions ---------------------------------------------------------------------------------------------------
- */
+/* ---- convolutions ------------------------------------------------------------------------------------------------ */
 
 typedef struct ConvCase {
     ConvPlan *plan;

@@ -25,8 +25,7 @@ static const int WARPS = BLOCK / WARP; /* of a block */
             __VA_ARGS__;                                                                                               \
         })
 
-/* ---- channel weights and activation maps ---------------------------------------------------------------------------
- */
+/* ---- channel weights and activation maps ------------------------------------------------------------------------- */
 
 /* blockIdx.x is the image, blockIdx.y a chunk of 32 * LANES channels. Each warp sums every WARPS-th position; the sums
  * of the warps are then added in their order. */
@@ -191,8 +190,7 @@ static void saliency_channel_sum_cuda(Device *device, int64_t N, int HW, int C, 
                               C, (const T *)x, (const T *)weight, relu, cam));
 }
 
-/* ---- masks ----------------------------------------------------------------------------------------------------------
- */
+/* ---- masks ------------------------------------------------------------------------------------------------------- */
 
 /* LANES consecutive pixels per thread; blockIdx.x is the image. */
 template <int LANES>
@@ -349,8 +347,7 @@ static void saliency_top_cuda(Device *device, int64_t N, int HW, const float *up
         CUDA_LAUNCH(device, top_kernel, (unsigned)N, BLOCK, 0, HW, up, keep < HW ? keep : HW, mask);
 }
 
-/* ---- masked images --------------------------------------------------------------------------------------------------
- */
+/* ---- masked images ----------------------------------------------------------------------------------------------- */
 
 typedef struct Colour {
     float value[3];

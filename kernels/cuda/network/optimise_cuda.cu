@@ -84,8 +84,7 @@ static void sgd_cuda(Device *device, int64_t n, const SgdStep *step, const float
                 parameter, (bf16 *)low);
 }
 
-/* ---- LARS: a block per piece, twice: its sums of squares, then its update with those of its tensor's pieces ---------
- */
+/* ---- LARS: a block per piece, twice: its sums of squares, then its update with those of its tensor's pieces ------ */
 
 static __global__ void lars_sums_kernel(const LarsPiece *__restrict__ pieces, const float *__restrict__ gradient,
                                         const float *__restrict__ parameter, double *__restrict__ sums) {
