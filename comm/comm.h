@@ -12,7 +12,7 @@
  *
  * All operations take device pointers and stand in the order of the device's stream, as if each were one more operator:
  * they see what was queued before them, and what is queued after them sees their results. Whether the host waits in
- * them is the table's affair. Every rank calls the same ones in the same order. */
+ * them is the table's part. Every rank calls the same ones in the same order. */
 #ifndef EXCON_COMM_COMM_H
 #define EXCON_COMM_COMM_H
 
@@ -32,8 +32,8 @@ typedef struct CommRequest {
 
 typedef struct Collectives {
     const char *name; /* for the banner */
-    /* 1 when the operations up to broadcast may stand in a stretch that ops->graph->begin records. A reduction is then
-     * started and waited for on the same side of the stretch's begin and end. All ranks record such a stretch together
+    /* 1 when the operations up to broadcast may stand in a capture that ops->graph->begin records. A reduction is then
+     * started and waited for on the same side of the capture's begin and end. All ranks record such a capture together
      * and replay it together (NCCL wants it so): its keys come from what all ranks know alike. */
     int recordable;
     /* recv = concatenation in rank order; rank r contributes counts[r] elements of element_bytes. In place when send is

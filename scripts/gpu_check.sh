@@ -7,7 +7,7 @@
 #              is said, and everything after it runs with comm.transport=mpi
 #   ops        every operator on the device against its reference         (tests/run.sh gpu/unit gpu/test_)
 #   resume     images from disk, host or device, a run that is stopped: the same bits
-#   graphs     ten ExCon steps with and without recorded stretches: the same bits
+#   graphs     ten ExCon steps with and without recorded captures: the same bits
 #   halves     ten ExCon steps in bf16, and five and five: the same bits
 #   golden     golden numbers, file by file
 #   steps      whole training steps

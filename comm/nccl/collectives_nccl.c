@@ -105,7 +105,7 @@ static void fork_stream(Comm *comm) {
     const int recording = cuda_capturing(comm->device);
     if (recording && !rank->recording && rank->issued != rank->joined)
         device_fatal(comm->device, STATUS_INTERNAL,
-                     "a reduction was started before a recorded stretch and is not waited for");
+                     "a reduction was started before a recorded capture and is not waited for");
     rank->recording = recording;
     CUDA_CHECK(comm->device, cudaEventRecord(rank->fork, cuda_stream(comm->device)));
     CUDA_CHECK(comm->device, cudaStreamWaitEvent(rank->stream, rank->fork, 0));
@@ -328,7 +328,7 @@ static void errand_free(Errand *e) {
     free(e);
 }
 
-/* The result, and the communicator; or ncclInProgress, and the errand goes on without its caller. */
+/* The result, and the communicator; or ncclInProgress, and the thread goes on without its caller. */
 static ncclResult_t errand_go(Errand *e, double seconds, ncclComm_t *nccl) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, errand_main, e) != 0) {

@@ -1,6 +1,6 @@
 /* DIR/manifest.json: name, step, size and SHA-256 (as sha256sum prints it) of every checkpoint, one object a line.
  *
- * The manifest is a second witness beside each file's own seal. It never lists a file whose bytes are about to change:
+ * The manifest is a second check beside each file's own seal. It never lists a file whose bytes are about to change:
  * a save takes the name off first and puts it back when the new bytes are on the disk, so a crash at any point leaves a
  * manifest that agrees with the files or says nothing about them. Lines that do not parse are ignored. */
 #include <stdbool.h>

@@ -73,10 +73,10 @@ Status dataset_open(Dataset *dataset, const char *dir, bool verify, Error *err) 
         return error_set(err, STATUS_NO_INPUT,
                          "%s: missing: not a dataset folder, or its import did not finish; run 'excon import' (again)",
                          path);
-    dataset->gate = malloc(sizeof *dataset->gate);
-    if (!dataset->gate)
+    dataset->mutex = malloc(sizeof *dataset->mutex);
+    if (!dataset->mutex)
         return error_set(err, STATUS_SYSTEM, "%s: out of memory", dir);
-    pthread_mutex_init(dataset->gate, NULL);
+    pthread_mutex_init(dataset->mutex, NULL);
     Status status = index_read(dataset, err);
     for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT && status == STATUS_OK; split++)
         status = open_split(dataset, split, verify, err);
@@ -93,9 +93,9 @@ void dataset_close(Dataset *dataset) {
         free(dataset->shards[split]);
         free(dataset->labels[split]);
     }
-    if (dataset->gate)
-        pthread_mutex_destroy(dataset->gate);
-    free(dataset->gate);
+    if (dataset->mutex)
+        pthread_mutex_destroy(dataset->mutex);
+    free(dataset->mutex);
     memset(dataset, 0, sizeof *dataset);
 }
 

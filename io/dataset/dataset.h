@@ -5,8 +5,8 @@
  * attributes schema, split, classes, mean, std. Ids are dense within a split and equal the storage position.
  * index.h5 holds class names, per-split counts, shard names, row counts and SHA-256 sums.
  *
- * The Debian HDF5 library is not thread-safe. Every call that reaches it through a Dataset takes the Dataset's gate, so
- * loaders and callers on one Dataset exclude each other; other users of the library (checkpoints) must pause the
+ * The Debian HDF5 library is not thread-safe. Every call that reaches it through a Dataset takes the Dataset's mutex,
+ * so loaders and callers on one Dataset exclude each other; other users of the library (checkpoints) must pause the
  * loaders. */
 #ifndef EXCON_IO_DATASET_H
 #define EXCON_IO_DATASET_H
@@ -43,7 +43,7 @@ typedef struct Dataset {
     int32_t *labels[SPLIT_COUNT];   /* [count], indexed by id, read when opened */
     int has_boxes, has_masks;       /* every shard has them, or none */
     char plan[65];                  /* SHA-256 of what was imported and how */
-    pthread_mutex_t *gate;          /* held around HDF5 calls */
+    pthread_mutex_t *mutex;         /* held around HDF5 calls */
 } Dataset;
 
 enum { DATASET_MAX_SIDE = 4096, DATASET_MAX_CLASSES = 65536, DATASET_NAME_BYTES = 256 };

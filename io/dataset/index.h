@@ -15,8 +15,8 @@ void index_shard_name(Split split, int number, char file[64]);
 /* Writes dataset->dir/index.h5 atomically from everything but the labels. */
 Status index_write(const Dataset *dataset, Error *err);
 
-/* Fills everything but labels and gate from dataset->dir/index.h5, for dataset_close(). A failure has closed `dataset`,
- * gate included. */
+/* Fills everything but labels and mutex from dataset->dir/index.h5, for dataset_close(). A failure has closed
+ * `dataset`, gate included. */
 Status index_read(Dataset *dataset, Error *err);
 
 #endif

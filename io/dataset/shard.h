@@ -1,6 +1,6 @@
 /* One HDF5 shard: writing it, and reading rows of it through a handle that stays open.
  *
- * All functions take the Dataset's gate themselves, so they may be called from any thread. */
+ * All functions take the Dataset's mutex themselves, so they may be called from any thread. */
 #ifndef EXCON_IO_SHARD_H
 #define EXCON_IO_SHARD_H
 
@@ -16,7 +16,7 @@ typedef struct ShardRows {
 } ShardRows;
 
 /* Writes shard info->file (rows info->first .. + info->rows) atomically and fills info->sha256. Only dir, classes,
- * sides, mean, std and gate of `dataset` are used. */
+ * sides, mean, std and mutex of `dataset` are used. */
 Status shard_write(const Dataset *dataset, Split split, ShardInfo *info, const ShardRows *rows, Error *err);
 
 /* An open shard, checked against the dataset's index. */

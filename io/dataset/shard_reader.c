@@ -53,7 +53,7 @@ Status shard_reader_open(ShardReader *reader, const Dataset *dataset, Split spli
     *reader = (ShardReader){.dataset = dataset, .info = &dataset->shards[split][shard]};
     reader->file = reader->images = reader->boxes = reader->masks = -1;
     snprintf(reader->path, sizeof reader->path, "%s/%s", dataset->dir, reader->info->file);
-    pthread_mutex_lock(dataset->gate);
+    pthread_mutex_lock(dataset->mutex);
     Status status = h5_open_file(reader->path, "import the dataset again", &reader->file, err);
     if (status == STATUS_OK)
         status = check_attributes(reader, split, err);
@@ -61,16 +61,16 @@ Status shard_reader_open(ShardReader *reader, const Dataset *dataset, Split spli
         status = open_datasets(reader, err);
     if (status != STATUS_OK)
         close_handles(reader);
-    pthread_mutex_unlock(dataset->gate);
+    pthread_mutex_unlock(dataset->mutex);
     return status;
 }
 
 void shard_reader_close(ShardReader *reader) {
     if (!reader->dataset)
         return;
-    pthread_mutex_lock(reader->dataset->gate);
+    pthread_mutex_lock(reader->dataset->mutex);
     close_handles(reader);
-    pthread_mutex_unlock(reader->dataset->gate);
+    pthread_mutex_unlock(reader->dataset->mutex);
     reader->dataset = NULL;
 }
 
@@ -107,7 +107,7 @@ Status shard_reader_read(const ShardReader *reader, int64_t first, int64_t n, ui
         return error_set(err, STATUS_INTERNAL, "%s: rows %lld + %lld asked of %lld", reader->path, (long long)first,
                          (long long)n, (long long)reader->info->rows);
     Status status = STATUS_OK;
-    pthread_mutex_lock(reader->dataset->gate);
+    pthread_mutex_lock(reader->dataset->mutex);
     while (n > 0 && status == STATUS_OK) {
         int64_t part = chunk_rows - first % chunk_rows;
         part = part < n ? part : n;
@@ -118,7 +118,7 @@ Status shard_reader_read(const ShardReader *reader, int64_t first, int64_t n, ui
         first += part;
         n -= part;
     }
-    pthread_mutex_unlock(reader->dataset->gate);
+    pthread_mutex_unlock(reader->dataset->mutex);
     return status;
 }
 
@@ -127,11 +127,11 @@ Status shard_reader_labels(const ShardReader *reader, int32_t *labels, Error *er
     int64_t *ids = malloc((size_t)n * sizeof *ids);
     if (!ids)
         return error_set(err, STATUS_SYSTEM, "%s: out of memory for ids", reader->path);
-    pthread_mutex_lock(reader->dataset->gate);
+    pthread_mutex_lock(reader->dataset->mutex);
     Status status = h5_read_vector(reader->file, reader->path, "labels", H5_I32, n, labels, err);
     if (status == STATUS_OK)
         status = h5_read_vector(reader->file, reader->path, "ids", H5_I64, n, ids, err);
-    pthread_mutex_unlock(reader->dataset->gate);
+    pthread_mutex_unlock(reader->dataset->mutex);
     for (int64_t i = 0; i < n && status == STATUS_OK; i++) {
         if (ids[i] != reader->info->first + i)
             status = error_set(err, STATUS_DATA, "%s: row %lld has id %lld, expected %lld", reader->path, (long long)i,

@@ -32,7 +32,7 @@ Status shard_write(const Dataset *dataset, Split split, ShardInfo *info, const S
     char path[1100];
     H5Memory memory;
     snprintf(path, sizeof path, "%s/%s", dataset->dir, info->file);
-    pthread_mutex_lock(dataset->gate);
+    pthread_mutex_lock(dataset->mutex);
     Status status = h5_memory_begin(&memory, H5_FORMAT_1_10, err);
     if (status == STATUS_OK &&
         !(put_attributes(memory.file, dataset, split) && put_rows(memory.file, dataset, info, rows))) {
@@ -40,6 +40,6 @@ Status shard_write(const Dataset *dataset, Split split, ShardInfo *info, const S
         status = error_set(err, STATUS_SYSTEM, "%s: out of memory while building the shard", path);
     } else if (status == STATUS_OK)
         status = h5_memory_publish(&memory, path, info->sha256, err);
-    pthread_mutex_unlock(dataset->gate);
+    pthread_mutex_unlock(dataset->mutex);
     return status;
 }

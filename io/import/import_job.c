@@ -74,10 +74,10 @@ static Status fill_dataset(Job *job, const char *dst, Error *err) {
     dataset->class_names = source->class_names;
     dataset->has_boxes = source->has_boxes;
     dataset->has_masks = source->has_masks;
-    dataset->gate = malloc(sizeof *dataset->gate);
-    if (!dataset->gate)
+    dataset->mutex = malloc(sizeof *dataset->mutex);
+    if (!dataset->mutex)
         return error_set(err, STATUS_SYSTEM, "out of memory");
-    pthread_mutex_init(dataset->gate, NULL);
+    pthread_mutex_init(dataset->mutex, NULL);
     for (Split split = SPLIT_TRAIN; split < SPLIT_COUNT; split++) {
         int64_t shards = (source->count[split] + job->shard_rows - 1) / job->shard_rows;
         dataset->count[split] = source->count[split];

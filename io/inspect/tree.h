@@ -22,7 +22,7 @@ typedef struct TreeItem {
     int count;            /* values below: all of them when there are at most TREE_MAX_VALUES, else 0 */
     double numbers[TREE_MAX_VALUES];
     /* Texts of fixed length: the first ones, as many as fit, each 0-terminated and cut at TREE_MAX_TEXT - 1 bytes, one
-     * behind the other. Those of variable length lie in a heap of the file that nothing vouches for: not read. */
+     * behind the other. Those of variable length lie in a heap of the file that no checksum covers: not read. */
     int text_count;
     int64_t texts_left; /* how many more there are */
     char texts[TREE_TEXTS_BYTES];

@@ -1,5 +1,5 @@
 /* metrics.jsonl. Records are in step order, so everything from the first record beyond the resumed step on is what a
- * killed run wrote too early: one ftruncate() cuts it off, atomically and under the eyes of whoever tails the file. A
+ * killed run wrote too early: one ftruncate() cuts it off, atomically and while others may be reading the file. A
  * last line without its newline was torn by a kill or a full disk and is cut off always. */
 #include <errno.h>
 #include <fcntl.h>

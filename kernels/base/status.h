@@ -57,7 +57,7 @@ void error_prefix(Error *err, const char *format, ...) __attribute__((format(pri
             return return_if_status_;                                                                                  \
     } while (0)
 
-/* Like RETURN_IF for functions with a cleanup ladder: needs a local `Status status`. */
+/* Like RETURN_IF for functions that undo step by step on failure (goto): needs a local `Status status`. */
 #define GOTO_IF(expression, label)                                                                                     \
     do {                                                                                                               \
         status = (expression);                                                                                         \

@@ -6,7 +6,7 @@
  *   release  work issued so far was the last to use the slot's destinations: later copies come after it. Needed
  *            after alloc too, which zeroes in the order of the stream
  *   finish   the host waits for the slot's copies: their sources may be changed
- * Users of one slot may wait longer than they must, never shorter. Not within a recorded stretch (contract/graph.h).
+ * Users of one slot may wait longer than they must, never shorter. Not within a recorded capture (contract/graph.h).
  * CPU: start copies, the others have nothing to do. */
 #ifndef EXCON_CONTRACT_UPLOAD_H
 #define EXCON_CONTRACT_UPLOAD_H

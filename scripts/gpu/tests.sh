@@ -62,7 +62,7 @@ stage_graphs() {
     same_begin || return
     [ "$dry" = 1 ] || rm -rf "$out/same-graphs" "$out/same-plain"
     same_train graphs 10 --set cuda.graphs=true && same_train plain 10 --set cuda.graphs=false
-    same "ten steps with and without recorded stretches" $? graphs plain
+    same "ten steps with and without recorded captures" $? graphs plain
 }
 
 stage_halves() {

@@ -175,12 +175,12 @@ static int buckets_are_right(Comm *comm, Error *err) {
     return good;
 }
 
-/* ---- a stretch of work as a step has it: computing, reductions in flight meanwhile, other collectives between
+/* ---- a capture of work as a step has it: computing, reductions in flight meanwhile, other collectives between
  * --------- */
 
 enum { PARTS = 4, LENGTH = 1000 };
 
-typedef struct Stretch {
+typedef struct Capture {
     float *x;     /* [PARTS][LENGTH], input */
     float *g;     /* [PARTS][LENGTH]: sums over ranks of 2 x */
     float *other; /* [LENGTH]: x[0] over and over, computed while reductions are in flight */
@@ -188,10 +188,10 @@ typedef struct Stretch {
     double *norm; /* [1]: sum of x[1] over ranks */
     float *rows;  /* [ranks * LENGTH], ragged: the first LENGTH - rank of each rank's x[2] */
     int64_t ragged[8];
-} Stretch;
+} Capture;
 
-static void stretch_new(Comm *comm, Stretch *s) {
-    *s = (Stretch){.x = device_block(comm, sizeof(float) * PARTS * LENGTH),
+static void capture_new(Comm *comm, Capture *s) {
+    *s = (Capture){.x = device_block(comm, sizeof(float) * PARTS * LENGTH),
                    .g = device_block(comm, sizeof(float) * PARTS * LENGTH),
                    .other = device_block(comm, sizeof(float) * LENGTH),
                    .total = device_block(comm, sizeof(float) * LENGTH),
@@ -201,7 +201,7 @@ static void stretch_new(Comm *comm, Stretch *s) {
         s->ragged[r] = LENGTH - r;
 }
 
-static void stretch_free(Comm *comm, Stretch *s) {
+static void capture_free(Comm *comm, Capture *s) {
     release(comm, s->x, sizeof(float) * PARTS * LENGTH);
     release(comm, s->g, sizeof(float) * PARTS * LENGTH);
     release(comm, s->other, sizeof(float) * LENGTH);
@@ -210,7 +210,7 @@ static void stretch_free(Comm *comm, Stretch *s) {
     release(comm, s->rows, sizeof(float) * LENGTH * (size_t)comm->size);
 }
 
-static void stretch_issue(Comm *comm, const Stretch *s) {
+static void capture_issue(Comm *comm, const Capture *s) {
     const Ops *ops = comm->device->ops;
     const Collectives *c = comm->collectives;
     CommRequest requests[PARTS];
@@ -244,7 +244,7 @@ static float input_of(int round, int rank, int p, int i) {
     return (float)(i % 13 + 7 * p + rank + round);
 }
 
-static int stretch_is_right(Comm *comm, const Stretch *s, int round) {
+static int capture_is_right(Comm *comm, const Capture *s, int round) {
     static float total[LENGTH], other[LENGTH], rows[8 * LENGTH];
     double norm, want_norm = 0;
     int good = 1;
@@ -275,17 +275,17 @@ static unsigned long long graphs_launched(const Device *device) {
     return counters ? counters().graph_launches : 0;
 }
 
-/* Several rounds with new inputs: plainly, and as a stretch that is recorded and replayed. */
-static int stretches_are_right(Comm *comm, Error *err) {
+/* Several rounds with new inputs: plainly, and as a capture that is recorded and replayed. */
+static int captures_are_right(Comm *comm, Error *err) {
     (void)err;
     enum { ROUNDS = 5 };
     static float x[PARTS * LENGTH];
-    static uint64_t key = 0; /* of a stretch on the memory allocated below */
+    static uint64_t key = 0; /* of a capture on the memory allocated below */
     key++;
     const Ops *ops = comm->device->ops;
     int good = 1;
-    Stretch s;
-    stretch_new(comm, &s);
+    Capture s;
+    capture_new(comm, &s);
     const unsigned long long before = graphs_launched(comm->device);
     for (int recorded = 0; recorded <= comm->collectives->recordable; recorded++)
         for (int round = 0; round < ROUNDS; round++) {
@@ -293,14 +293,14 @@ static int stretches_are_right(Comm *comm, Error *err) {
                 x[i] = input_of(round, comm->rank, i / LENGTH, i % LENGTH);
             put(comm, s.x, x, sizeof x);
             if (!recorded || ops->graph->begin(comm->device, key)) {
-                stretch_issue(comm, &s);
+                capture_issue(comm, &s);
                 if (recorded)
                     ops->graph->end(comm->device);
             }
             comm->collectives->settle(comm);
-            good = good && stretch_is_right(comm, &s, round);
+            good = good && capture_is_right(comm, &s, round);
         }
-    stretch_free(comm, &s);
+    capture_free(comm, &s);
     const unsigned long long launched = graphs_launched(comm->device) - before;
     return good && (launched == 0 || launched == ROUNDS - 1);
 }
@@ -335,8 +335,8 @@ static int run_checks(Comm *comm) {
     static const struct {
         const char *name;
         int (*is_right)(Comm *, Error *);
-    } checks[] = {{"gather", gather_is_right},      {"sums", sums_are_right},         {"broadcast", broadcast_is_right},
-                  {"buckets", buckets_are_right},   {"stretch", stretches_are_right}, {"waits", waits_may_differ},
+    } checks[] = {{"gather", gather_is_right},      {"sums", sums_are_right},        {"broadcast", broadcast_is_right},
+                  {"buckets", buckets_are_right},   {"capture", captures_are_right}, {"waits", waits_may_differ},
                   {"agreement", agreement_is_right}};
     Error err = {.code = STATUS_OK};
     int wrong = 0;

@@ -2,7 +2,7 @@
  *
  * What the host may rely on is what NCCL promises:
  *   - the communicator is a blocking one: a call has put its work on the stream when it returns. Others are refused,
- * since NCCL launches their work from threads of its own, a recorded stretch's too
+ * since NCCL launches their work from threads of its own, a recorded capture's too
  *   - where sums are made, NVLink SHARP is off (its calls differ from each other) unless the user chose otherwise
  *   - an operation sees what its stream has before it, and others see its results after it on that stream, no sooner:
  *     the exchange with other processes happens at once (simt_enqueue_prompt), the results appear in their turn

@@ -19,7 +19,7 @@
 
 static const ConvGeometry geometry = {6, 5, 8, 16, 3, 1, 1};
 
-/* The stand-in's levers; NULL on a real device. */
+/* The stand-in's settings; NULL on a real device. */
 typedef struct Levers {
     void (*offer)(SimtCudnn);
     SimtCudnnCounters (*counters)(void);
@@ -261,7 +261,7 @@ static void test_plans_are_kept(void **state) {
     assert_int_equal(l.counters().descriptors, before.descriptors);
 }
 
-/* A stretch that was met and whose plan made room is met anew before it is recorded: no plan is made in a capture,
+/* A capture that was met and whose plan made room is met anew before it is recorded: no plan is made in a capture,
  * which the stand-in refuses. */
 static void test_recorded(void **state) {
     Device *d = *state;
@@ -283,7 +283,7 @@ static void test_recorded(void **state) {
         }
         assert_int_equal(l.all().captured - captured, time == RECORDED);
         assert_true(tensor_equals("y", &f.y, want, TOLERANCE_EXACT));
-        for (int64_t N = 1; time == MET && N <= KEPT; N++) /* takes the place of the stretch's plan */
+        for (int64_t N = 1; time == MET && N <= KEPT; N++) /* takes the place of the capture's plan */
             forward_run(&f, N);
     }
     for (int64_t N = 1; N <= KEPT; N++) /* and now the recording goes with it */

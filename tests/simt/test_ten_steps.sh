@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Ten steps of training on a CUDA device and on the CPU, from the same configuration and seed: losses within 1e-3, the
-# same images accepted and appended at every step, for each method, on one and two ranks. Recorded stretches (CUDA graphs)
+# same images accepted and appended at every step, for each method, on one and two ranks. Recorded captures (CUDA graphs)
 # change no bit.
 # Decisions may hang on a rounding, and runs part ways then; with this seed none does on the stand-in GPU, and losses
 # agree to 1e-7. On a real GPU sums of a convolution are made in another order, so that its results differ by some 1e-6 of
@@ -77,4 +77,4 @@ done
 train plain 1 --set backend=cuda --set method=excon --set cuda.graphs=false --set "comm.transport=${EXCON_TRANSPORT:-auto}"
 recorded=$("$excon" digest "$scratch/cuda-excon-1/checkpoints/last.h5")
 [ -n "$recorded" ] && [ "$("$excon" digest "$scratch/plain/checkpoints/last.h5")" = "$recorded" ]
-check "recorded stretches change no bit" $? "$scratch/plain.log"
+check "recorded captures change no bit" $? "$scratch/plain.log"

@@ -31,21 +31,21 @@ static void charge(const Step *step, StepReport *report, const Phase *phases, in
     }
 }
 
-/* Key of a recordable stretch: which one, and the numbers and addresses of the caller's that its launches hold. */
-static uint64_t stretch_key(uint64_t stretch, const int64_t *numbers, int count) {
-    uint64_t key = 1469598103934665603u ^ stretch; /* FNV-1a, by words */
+/* Key of a capture: which one, and the numbers and addresses of the caller's that its launches hold. */
+static uint64_t capture_key(uint64_t capture, const int64_t *numbers, int count) {
+    uint64_t key = 1469598103934665603u ^ capture; /* FNV-1a, by words */
     for (int i = 0; i < count; i++)
         key = (key ^ (uint64_t)numbers[i]) * 1099511628211u;
     return key;
 }
 
-enum { STRETCH_EXPLAIN = 1, STRETCH_TRAIN = 2 };
+enum { CAPTURE_EXPLAIN = 1, CAPTURE_TRAIN = 2 };
 
-static int stretch_begin(const Step *s, int recordable, uint64_t key) {
+static int capture_begin(const Step *s, int recordable, uint64_t key) {
     return recordable ? s->device->ops->graph->begin(s->device, key) : 1;
 }
 
-static void stretch_end(const Step *s, int recordable) {
+static void capture_end(const Step *s, int recordable) {
     if (recordable)
         s->device->ops->graph->end(s->device);
 }
@@ -57,7 +57,7 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
     const void *source = s->config->explain.source_view == SOURCE_RANDOM ? views->backup : views->standard;
     const int recordable = s->recordable && e->kind->recordable;
     const int64_t numbers[] = {input->rows, input->global_rows, (intptr_t)source};
-    if (!stretch_begin(s, recordable, stretch_key(STRETCH_EXPLAIN, numbers, 3)))
+    if (!capture_begin(s, recordable, capture_key(CAPTURE_EXPLAIN, numbers, 3)))
         return;
     if (e->options.bn == EXPLAIN_BN_RUNNING)
         walk_prepare_running(s->model, 1);
@@ -71,7 +71,7 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
         ops->saliency->apply(s->device, input->rows, px, s->model->dtype, source, e->mask,
                              e->options.fill == FILL_BLACK ? e->options.black : zero, 1, s->complement);
     }
-    stretch_end(s, recordable);
+    capture_end(s, recordable);
 }
 
 /* Cross-entropy on the first `rows` features, mean over `global` rows of all ranks: losses and the classifier's
@@ -206,10 +206,10 @@ static void train(Step *s, const StepInput *input, const StepViews *views, const
             contrastive_groups(rows, s->config->method, mode, s->model->shape.classes, input->labels, s->group_host);
     const int64_t numbers[] = {
         input->rows, input->global_rows, masked, groups, anchors, (intptr_t)views->random, (intptr_t)views->backup};
-    if (!stretch_begin(s, recordable, stretch_key(STRETCH_TRAIN, numbers, sizeof numbers / sizeof *numbers)))
+    if (!capture_begin(s, recordable, capture_key(CAPTURE_TRAIN, numbers, sizeof numbers / sizeof *numbers)))
         return;
     forward_and_backward(s, input, views, rows, masked, groups, anchors);
-    stretch_end(s, recordable);
+    capture_end(s, recordable);
 }
 
 void step_run(Step *s, const StepInput *input, const StepViews *views, int update, StepReport *report) {

@@ -2,14 +2,14 @@
  *
  * It is the same code for one rank and many, for the training loop, the probe and the benchmark. The step allocates its
  * buffers at the beginning and nothing while it runs; what devices and collectives take below it (plans of
- * convolutions, recorded stretches, staging memory, the sizes of a gather) is theirs.
+ * convolutions, recorded captures, staging memory, the sizes of a gather) is theirs.
  *
  * What the host learns of a step are the StepScalars, once, before the update; where background rows are appended their
  * number, before the training pass; and with local batch norm on several ranks the running statistics, which it
  * averages. For each of these it waits for the device, and once more at the end, for the times of the phases. An
  * explainer may wait too (integrated).
  *
- * The explanation, and the passes from the encoder's input to the reduced gradient, are stretches that a device may
+ * The explanation, and the passes from the encoder's input to the reduced gradient, are captures that a device may
  * record and replay (kernels/contract/graph.h) when the row counts and the views' places are those of an earlier step.
  */
 #ifndef EXCON_TRAINER_STEP_H
@@ -80,7 +80,7 @@ typedef struct Step {
     int64_t *rows_of, *background_of;          /* [size]: rows, and background samples, of every rank in this step */
     float *running_host;                       /* [running_total], to average over ranks */
     double *running_sums;                      /* [running_total + 1] */
-    int recordable;                            /* stretches of this step's launches may be recorded */
+    int recordable;                            /* captures of this step's launches may be recorded */
 } Step;
 
 /* `batch` is the largest global batch. mean/std of the normalisation (for black fill). On failure nothing is left to

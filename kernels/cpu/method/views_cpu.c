@@ -15,7 +15,7 @@ enum { ALIGN_FLOATS = 16 };
 typedef struct Canvas {
     float *plane[3];  /* [H*W] each: red, green, blue in [0,1] */
     float *source[3]; /* [W] one row of the crop, as floats in [0,1] */
-    float *upper[3];  /* [W] the source row above (or at) the output row, already stretched to W columns */
+    float *upper[3];  /* [W] the source row above (or at) the output row, already resampled to W columns */
     float *lower[3];  /* [W] the one below */
     int32_t *left;    /* [W] left source column of each output column */
     int32_t *right;   /* [W] its right neighbour inside the crop */
@@ -55,9 +55,9 @@ static void plan_columns(const ViewParams *params, int W, Canvas *canvas) {
     }
 }
 
-/* Row `y` of the crop, stretched to W columns. */
-static void stretch_row(const uint8_t *image, const ViewParams *params, int W, int y, const Canvas *canvas,
-                        float *const out[3]) {
+/* Row `y` of the crop, resampled to W columns. */
+static void resample_row(const uint8_t *image, const ViewParams *params, int W, int y, const Canvas *canvas,
+                         float *const out[3]) {
     int w = params->crop[3];
     const uint8_t *row = image + ((int64_t)(params->crop[0] + y) * W + params->crop[1]) * 3;
     float *restrict r = canvas->source[0], *restrict g = canvas->source[1], *restrict b = canvas->source[2];
@@ -85,7 +85,7 @@ static void swap_rows(Canvas *canvas) {
     }
 }
 
-/* Crop, bilinear resize to H x W and flip, into the planes. Consecutive output rows share stretched source rows. */
+/* Crop, bilinear resize to H x W and flip, into the planes. Consecutive output rows share resampled source rows. */
 static void resize_crop(const uint8_t *image, const ViewParams *params, int H, int W, Canvas *canvas) {
     plan_columns(params, W, canvas);
     int have_upper = -1, have_lower = -1;
@@ -98,11 +98,11 @@ static void resize_crop(const uint8_t *image, const ViewParams *params, int H, i
             have_lower = -1;
         }
         if (have_upper != s.first) {
-            stretch_row(image, params, W, s.first, canvas, canvas->upper);
+            resample_row(image, params, W, s.first, canvas, canvas->upper);
             have_upper = s.first;
         }
         if (have_lower != second) {
-            stretch_row(image, params, W, second, canvas, canvas->lower);
+            resample_row(image, params, W, second, canvas, canvas->lower);
             have_lower = second;
         }
         for (int c = 0; c < 3; c++) {

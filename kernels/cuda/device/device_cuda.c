@@ -151,7 +151,7 @@ void *cuda_scratch(Device *device, size_t bytes) {
         return cuda->scratch;
     if (cuda_capturing(device) || cuda->retired_count == SCRATCH_GROWTHS)
         device_fatal(device, STATUS_INTERNAL, "scratch memory of %zu bytes is asked for %s", bytes,
-                     cuda_capturing(device) ? "by a stretch of launches that did with less before" : "too late");
+                     cuda_capturing(device) ? "by a capture of launches that did with less before" : "too late");
     const size_t least = cuda->scratch_bytes ? cuda->scratch_bytes + cuda->scratch_bytes / 2 : SCRATCH_LEAST;
     const size_t grown = bytes > least ? bytes : least;
     if (graphs_any(cuda->graphs)) {

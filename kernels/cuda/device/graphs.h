@@ -1,4 +1,4 @@
-/* Recordings of stretches of launches (CUDA graphs), by key. See contract/graph.h.
+/* Recordings of captures of launches (CUDA graphs), by key. See contract/graph.h.
  *
  * A key is issued plainly when it is met first, which also sizes scratch memory and lets libraries choose their ways;
  * it is recorded the second time and replayed from then on. GRAPHS_KEPT recordings are kept, the least recently used

@@ -29,7 +29,7 @@ typedef struct RowPlans {
 
 struct ConvCudnn {
     uint64_t clock;
-    unsigned told; /* bit per pass: stderr has heard that it runs as im2col + cuBLAS */
+    unsigned told; /* bit per pass: stderr says already that it runs as im2col + cuBLAS */
     RowPlans rows[ROWS_KEPT];
 };
 
@@ -98,7 +98,7 @@ ConvCudnn *conv_cudnn_new(Device *device) {
 /* ---- plans by row count ------------------------------------------------------------------------------------------ */
 
 /* Frees the slot's plans, after what may use them: launches under way, and recordings, which are dropped together with
- * what is known of stretches that were met. So a stretch is never recorded without the plans that it met plainly. */
+ * what is known of captures that were met. So a capture is never recorded without the plans that it met plainly. */
 static void make_room(Device *device, RowPlans *rows) {
     if (rows->N == 0)
         return;
@@ -123,7 +123,7 @@ static void refuse_search_in_recording(Device *device, const ConvPlan *conv, int
         return;
     char text[CONV_TEXT];
     conv_describe(conv, text);
-    device_fatal(device, STATUS_INTERNAL, "%s meets %lld rows first in a stretch that is being recorded", text,
+    device_fatal(device, STATUS_INTERNAL, "%s meets %lld rows first in a capture that is being recorded", text,
                  (long long)N);
 }
 

@@ -161,7 +161,7 @@ static void test_renamed_checkpoint(void **state) {
     assert_true(files_exists(sample_file(*state, "c", 8, ".bad")));
 }
 
-/* A hostile or torn manifest costs its witness, not the checkpoints. */
+/* A hostile or torn manifest is given up; the checkpoints are still read by their own seals. */
 static void test_manifest_garbage(void **state) {
     static const char *const texts[] = {"", "{", "[[[[[[", "{\"file\":\"step-00000004.h5\",\"step\":4,\"bytes\":",
                                         "{\"file\":\"../../x\",\"step\":4,\"bytes\":1,\"sha256\":\"00\"}\n"};

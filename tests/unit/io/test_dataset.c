@@ -51,12 +51,12 @@ static void write_dataset(const char *dir) {
                        .has_boxes = 1,
                        .has_masks = 1,
                        .plan = "plan"};
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     ShardInfo infos[3] = {0};
     Pixels *pixels = malloc(sizeof *pixels);
     Error err = {0};
     snprintf(dataset.dir, sizeof dataset.dir, "%s", dir);
-    dataset.gate = &gate;
+    dataset.mutex = &mutex;
     dataset.shards[SPLIT_TRAIN] = infos;
     dataset.shards[SPLIT_VAL] = infos + 2;
     for (int s = 0; s < 3; s++) {

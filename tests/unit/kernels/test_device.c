@@ -1,4 +1,4 @@
-/* A device itself: what it says of itself, its memory, host memory, moments, recorded stretches, and the messages when
+/* A device itself: what it says of itself, its memory, host memory, moments, recorded captures, and the messages when
  * there is none. */
 #include <dlfcn.h>
 #include <setjmp.h>
@@ -184,65 +184,65 @@ static void test_stamps(void **state) {
     tensor_free(&x), tensor_free(&y);
 }
 
-enum { STRETCH_M = 500, STRETCH_C = 12, STRETCH_N = STRETCH_M * STRETCH_C };
+enum { CAPTURE_M = 500, CAPTURE_C = 12, CAPTURE_N = CAPTURE_M * CAPTURE_C };
 
-/* Buffers of a stretch like one of a training step: batch norm of what a pinned buffer holds, added up. */
-typedef struct Stretch {
+/* Buffers of a capture like one of a training step: batch norm of what a pinned buffer holds, added up. */
+typedef struct Capture {
     Device *device;
-    const float *pinned; /* [STRETCH_N] */
+    const float *pinned; /* [CAPTURE_N] */
     Tensor x, sums, stats, affine, y, low, total, seen;
     int stamps; /* also mark moments 2 and 3 */
-} Stretch;
+} Capture;
 
-static Stretch stretch_new(Device *d, const float *pinned, int stamps) {
-    return (Stretch){.device = d,
+static Capture capture_new(Device *d, const float *pinned, int stamps) {
+    return (Capture){.device = d,
                      .pinned = pinned,
-                     .x = tensor_new(d, DTYPE_F32, STRETCH_N),
-                     .sums = tensor_new(d, DTYPE_F64, 2 * STRETCH_C),
-                     .stats = tensor_new(d, DTYPE_F32, 4 * STRETCH_C),
-                     .affine = tensor_random(d, DTYPE_F32, 2 * STRETCH_C, -1, 1, 5),
-                     .y = tensor_new(d, DTYPE_F32, STRETCH_N),
-                     .low = tensor_new(d, DTYPE_BF16, STRETCH_N),
-                     .total = tensor_zero(d, DTYPE_F32, STRETCH_N),
+                     .x = tensor_new(d, DTYPE_F32, CAPTURE_N),
+                     .sums = tensor_new(d, DTYPE_F64, 2 * CAPTURE_C),
+                     .stats = tensor_new(d, DTYPE_F32, 4 * CAPTURE_C),
+                     .affine = tensor_random(d, DTYPE_F32, 2 * CAPTURE_C, -1, 1, 5),
+                     .y = tensor_new(d, DTYPE_F32, CAPTURE_N),
+                     .low = tensor_new(d, DTYPE_BF16, CAPTURE_N),
+                     .total = tensor_zero(d, DTYPE_F32, CAPTURE_N),
                      .seen = tensor_new(d, DTYPE_F64, 1),
                      .stamps = stamps};
 }
 
-static void stretch_free(Stretch *s) {
+static void capture_free(Capture *s) {
     tensor_free(&s->x), tensor_free(&s->sums), tensor_free(&s->stats), tensor_free(&s->affine);
     tensor_free(&s->y), tensor_free(&s->low), tensor_free(&s->total), tensor_free(&s->seen);
 }
 
-static void stretch_issue(const Stretch *s) {
+static void capture_issue(const Capture *s) {
     Device *d = s->device;
     float *mean = s->stats.data, *gamma = s->affine.data;
-    const NormStatistics stats = {mean, mean + STRETCH_C, mean + 2 * STRETCH_C, mean + 3 * STRETCH_C};
-    const NormParameters parameters = {.gamma = gamma, .beta = gamma + STRETCH_C, .eps = 1e-5f, .momentum = 0.1f};
+    const NormStatistics stats = {mean, mean + CAPTURE_C, mean + 2 * CAPTURE_C, mean + 3 * CAPTURE_C};
+    const NormParameters parameters = {.gamma = gamma, .beta = gamma + CAPTURE_C, .eps = 1e-5f, .momentum = 0.1f};
     if (s->stamps)
         d->ops->stream->stamp(d, 2);
-    d->ops->memory->copy_in(d, s->x.data, s->pinned, STRETCH_N * sizeof(float));
-    d->ops->norm->sums(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, s->sums.data);
-    d->ops->norm->finalize(d, STRETCH_C, s->sums.data, STRETCH_M, &parameters, &stats);
-    d->ops->memory->zero(d, s->y.data, STRETCH_N * sizeof(float));
-    d->ops->norm->apply(d, STRETCH_M, STRETCH_C, DTYPE_F32, s->x.data, &stats, s->y.data, 1, s->y.data);
-    d->ops->convert->cast(d, STRETCH_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
-    d->ops->convert->add(d, STRETCH_N, s->y.data, s->total.data);
-    d->ops->convert->sum(d, STRETCH_N, s->total.data, 0.5, s->seen.data);
+    d->ops->memory->copy_in(d, s->x.data, s->pinned, CAPTURE_N * sizeof(float));
+    d->ops->norm->sums(d, CAPTURE_M, CAPTURE_C, DTYPE_F32, s->x.data, s->sums.data);
+    d->ops->norm->finalize(d, CAPTURE_C, s->sums.data, CAPTURE_M, &parameters, &stats);
+    d->ops->memory->zero(d, s->y.data, CAPTURE_N * sizeof(float));
+    d->ops->norm->apply(d, CAPTURE_M, CAPTURE_C, DTYPE_F32, s->x.data, &stats, s->y.data, 1, s->y.data);
+    d->ops->convert->cast(d, CAPTURE_N, DTYPE_F32, s->y.data, DTYPE_BF16, s->low.data);
+    d->ops->convert->add(d, CAPTURE_N, s->y.data, s->total.data);
+    d->ops->convert->sum(d, CAPTURE_N, s->total.data, 0.5, s->seen.data);
     if (s->stamps)
         d->ops->stream->stamp(d, 3);
 }
 
 /* What begin answered. */
-static int stretch_meet(const Stretch *s, uint64_t key) {
+static int capture_meet(const Capture *s, uint64_t key) {
     const int issue = s->device->ops->graph->begin(s->device, key);
     if (issue) {
-        stretch_issue(s);
+        capture_issue(s);
         s->device->ops->graph->end(s->device);
     }
     return issue;
 }
 
-static void assert_same(const Stretch *got, const Stretch *want) {
+static void assert_same(const Capture *got, const Capture *want) {
     const Tensor *outputs[] = {&got->x, &got->sums, &got->stats, &got->y, &got->low, &got->total, &got->seen};
     const Tensor *expected[] = {&want->x, &want->sums, &want->stats, &want->y, &want->low, &want->total, &want->seen};
     static const char *const names[] = {"x", "sums", "stats", "y", "bf16 y", "total", "seen"};
@@ -254,12 +254,12 @@ static void assert_same(const Stretch *got, const Stretch *want) {
 }
 
 /* New contents of the pinned buffer and of the device inputs of both. */
-static void new_inputs(float *pinned, Stretch *a, Stretch *b, int round) {
+static void new_inputs(float *pinned, Capture *a, Capture *b, int round) {
     a->device->ops->stream->sync(a->device);
-    for (int i = 0; i < STRETCH_N; i++)
+    for (int i = 0; i < CAPTURE_N; i++)
         pinned[i] = (float)((i * 37 + round * 1001) % 997) / 100.0f - 4.0f;
-    double affine[2 * STRETCH_C];
-    for (int i = 0; i < 2 * STRETCH_C; i++)
+    double affine[2 * CAPTURE_C];
+    for (int i = 0; i < 2 * CAPTURE_C; i++)
         affine[i] = 0.5 + 0.1 * (i % 5) - 0.2 * round;
     tensor_set(&a->affine, affine);
     tensor_set(&b->affine, affine);
@@ -274,34 +274,34 @@ static float *pinned_floats(Device *d, size_t n) {
 
 static void test_graph_equals_plain(void **state) {
     Device *d = *state;
-    float *pinned = pinned_floats(d, STRETCH_N);
-    Stretch plain = stretch_new(d, pinned, 0), recorded = stretch_new(d, pinned, 1), other = stretch_new(d, pinned, 0);
+    float *pinned = pinned_floats(d, CAPTURE_N);
+    Capture plain = capture_new(d, pinned, 0), recorded = capture_new(d, pinned, 1), other = capture_new(d, pinned, 0);
     for (int round = 0; round < 6; round++) {
         new_inputs(pinned, &plain, &recorded, round);
         double *affine = tensor_values(&plain.affine);
         tensor_set(&other.affine, affine);
         free(affine);
-        stretch_issue(&plain);
+        capture_issue(&plain);
         d->ops->stream->stamp(d, 0);
-        const int issue = stretch_meet(&recorded, 0xA);
+        const int issue = capture_meet(&recorded, 0xA);
         d->ops->stream->stamp(d, 1);
         assert_int_equal(issue, d->kind == DEVICE_CPU || round < 2);
-        assert_int_equal(stretch_meet(&other, 0xB), issue);
+        assert_int_equal(capture_meet(&other, 0xB), issue);
         assert_same(&recorded, &plain);
         assert_same(&other, &plain);
         assert_true(d->ops->stream->seconds(d, 0, 2) >= 0 && d->ops->stream->seconds(d, 2, 3) > 0);
         assert_true(d->ops->stream->seconds(d, 3, 1) >= 0);
     }
-    stretch_free(&plain), stretch_free(&recorded), stretch_free(&other);
-    d->ops->memory->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+    capture_free(&plain), capture_free(&recorded), capture_free(&other);
+    d->ops->memory->host_release(d, pinned, CAPTURE_N * sizeof *pinned);
 }
 
 /* Scratch memory that had to grow lies elsewhere; what was recorded before still finds its own. */
 static void test_graph_after_scratch_has_grown(void **state) {
     Device *d = *state;
     enum { WIDE = 40000 };
-    float *pinned = pinned_floats(d, STRETCH_N);
-    Stretch plain = stretch_new(d, pinned, 0), recorded = stretch_new(d, pinned, 0);
+    float *pinned = pinned_floats(d, CAPTURE_N);
+    Capture plain = capture_new(d, pinned, 0), recorded = capture_new(d, pinned, 0);
     Tensor wide = tensor_random(d, DTYPE_F32, 2 * WIDE, -1, 1, 9), sums = tensor_new(d, DTYPE_F64, 2 * WIDE);
     const size_t before = d->bytes_now;
     for (int round = 0; round < 8; round++) {
@@ -310,13 +310,13 @@ static void test_graph_after_scratch_has_grown(void **state) {
             assert_true(d->kind == DEVICE_CPU || d->bytes_now > before);
         }
         new_inputs(pinned, &plain, &recorded, round);
-        stretch_issue(&plain);
-        assert_int_equal(stretch_meet(&recorded, 0xC), d->kind == DEVICE_CPU || round < 2);
+        capture_issue(&plain);
+        assert_int_equal(capture_meet(&recorded, 0xC), d->kind == DEVICE_CPU || round < 2);
         assert_same(&recorded, &plain);
     }
     tensor_free(&wide), tensor_free(&sums);
-    stretch_free(&plain), stretch_free(&recorded);
-    d->ops->memory->host_release(d, pinned, STRETCH_N * sizeof *pinned);
+    capture_free(&plain), capture_free(&recorded);
+    d->ops->memory->host_release(d, pinned, CAPTURE_N * sizeof *pinned);
 }
 
 /* More keys than recordings are kept, met in an order that keeps some and drops others. */

@@ -66,7 +66,7 @@ check one_tar_holds_it $? "$scratch/cmp"
 check and_nothing_else $? "$scratch/output"
 says measured_before 0 'loss 512 x 128 (measured before)' sh -c "
     BUILD=$fake scripts/gpu_check.sh --simt --out $scratch/fake loss && BUILD=$fake scripts/gpu_check.sh --simt --out $scratch/fake loss"
-says different_bits 1 'FAILED   ten steps with and without recorded stretches' faked graphs
+says different_bits 1 'FAILED   ten steps with and without recorded captures' faked graphs
 says tar_within_its_limit 0 'the tar is without the largest' env TAR_MOST=3000 BUILD="$fake" \
     scripts/gpu_check.sh --simt --out "$scratch/fake" --tar "$scratch/small" steps
 

@@ -14,7 +14,7 @@ static void text_duration(double seconds, char *out, size_t size) {
         snprintf(out, size, "%ldm%02lds", s / 60, s % 60);
 }
 
-/* Rows of background belong to a method and a mode; elsewhere a count of them would only puzzle. */
+/* Rows of background belong to a method and a mode; elsewhere a count of them means nothing. */
 static int has_background(const Report *r) {
     return r->config->method == METHOD_EXCONB && r->config->background.mode != BACKGROUND_NONE;
 }
