@@ -33,14 +33,14 @@ void config_write(const char *text, size_t size) {
     assert_int_equal(fclose(out), 0);
 }
 
-static Status load_text(Config *config, const char *text, Error *err) {
+Status config_of_text(Config *config, const char *text, Error *err) {
     config_write(text, strlen(text));
     return config_load(config, file, NULL, 0, err);
 }
 
 void config_accepts(Config *config, const char *text) {
     Error err = {.code = STATUS_OK};
-    if (load_text(config, text, &err) != STATUS_OK)
+    if (config_of_text(config, text, &err) != STATUS_OK)
         fail_msg("refused: %s", err.message);
 }
 
@@ -48,7 +48,7 @@ void config_refuses(const char *text, const char *place, const char *part) {
     Config config;
     Error err = {.code = STATUS_OK};
     char start[100];
-    Status status = load_text(&config, text, &err);
+    Status status = config_of_text(&config, text, &err);
     snprintf(start, sizeof start, "%s:%s: ", file, place ? place : "");
     if (status != STATUS_CONFIG || err.code != STATUS_CONFIG)
         fail_msg("status %d for: %s", status, text);

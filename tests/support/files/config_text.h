@@ -20,6 +20,8 @@ const char *config_file(void);
 void config_write(const char *text, size_t size);
 /* Loads `text`, or fails the test with the refusal. */
 void config_accepts(Config *config, const char *text);
+/* Loads `text` as a file; as config_load. */
+Status config_of_text(Config *config, const char *text, Error *err);
 /* `text` must be refused on one line that contains `part` and starts with the file and `place`, "line:col" (NULL: the
  * message carries no place in the file). */
 void config_refuses(const char *text, const char *place, const char *part);

@@ -330,44 +330,84 @@ static void test_describe_lists_every_key(void **state) {
     free(text);
 }
 
-/* A shipped file names every key once: set, or commented out ("#key:") with the default that holds in that file. */
-static void test_shipped(void **state) {
+/* Loads a shipped file, which must be complete and say nothing that has no effect. */
+static void load_shipped(const char *path, Config *c) {
+    Error err = {.code = STATUS_OK};
+    if (config_load(c, path, NULL, 0, &err) != STATUS_OK)
+        fail_msg("%s", err.message);
+    assert_true(c->run.dir[0] && c->data.dir[0]);
+    Said said = {0, ""};
+    config_idle(c, take_note, &said);
+    assert_string_equal(said.text, "");
+}
+
+static void read_text(const char *path, char *text, size_t room) {
+    FILE *in = fopen(path, "rb");
+    assert_non_null(in);
+    const size_t size = fread(text, 1, room - 1, in);
+    fclose(in);
+    assert_true(size < room - 1);
+    text[size] = '\0';
+}
+
+/* Names every key once: set, or commented out ("#key:") with the default that holds. */
+static void test_reference(void **state) {
+    (void)state;
+    static char text[1 << 16];
+    Config c, uncommented;
+    load_shipped("configs/reference.yaml", &c);
+    read_text("configs/reference.yaml", text, sizeof text);
+    size_t used = 0;
+    for (size_t k = 0; text[k]; k++)
+        if (text[k] != '#' || text[k + 1] < 'a' || text[k + 1] > 'z')
+            text[used++] = text[k];
+    text[used] = '\0';
+    config_accepts(&uncommented, text);
+    char *as_shipped = config_to_yaml(&c), *with_defaults = config_to_yaml(&uncommented);
+    assert_string_equal(as_shipped, with_defaults);
+    free(as_shipped);
+    free(with_defaults);
+    for (int k = 0; k < config_key_count; k++) {
+        char line[KEY_NAME_MAX + 4];
+        const char *dot = strchr(config_keys[k].name, '.');
+        snprintf(line, sizeof line, "\n%s%s: ", dot ? "  " : "", dot ? dot + 1 : config_keys[k].name);
+        if (!strstr(text, line))
+            fail_msg("configs/reference.yaml does not name %s", config_keys[k].name);
+    }
+}
+
+/* Recipes hold what they change: without any one of its lines a recipe is another configuration, or none. */
+static void test_recipes(void **state) {
     (void)state;
     glob_t shipped;
     assert_int_equal(glob("configs/*.yaml", 0, NULL, &shipped), 0);
-    assert_true(shipped.gl_pathc >= 8);
+    int recipes = 0;
     for (size_t i = 0; i < shipped.gl_pathc; i++) {
-        static char text[1 << 16];
-        Config c, uncommented;
-        Error err = {.code = STATUS_OK};
-        if (config_load(&c, shipped.gl_pathv[i], NULL, 0, &err) != STATUS_OK)
-            fail_msg("%s", err.message);
-        assert_true(c.run.dir[0] && c.data.dir[0]);
-        Said said = {0, ""};
-        config_idle(&c, take_note, &said);
-        assert_string_equal(said.text, "");
-        FILE *in = fopen(shipped.gl_pathv[i], "rb");
-        assert_non_null(in);
-        size_t size = fread(text, 1, sizeof text - 1, in), used = 0;
-        fclose(in);
-        assert_true(size < sizeof text - 1);
-        for (size_t k = 0; k < size; k++)
-            if (text[k] != '#' || k + 1 == size || text[k + 1] < 'a' || text[k + 1] > 'z')
-                text[used++] = text[k];
-        text[used] = '\0';
-        config_accepts(&uncommented, text);
-        char *as_shipped = config_to_yaml(&c), *with_defaults = config_to_yaml(&uncommented);
-        assert_string_equal(as_shipped, with_defaults);
-        free(as_shipped);
-        free(with_defaults);
-        for (int k = 0; k < config_key_count; k++) {
-            char line[KEY_NAME_MAX + 4];
-            const char *dot = strchr(config_keys[k].name, '.');
-            snprintf(line, sizeof line, "\n%s%s: ", dot ? "  " : "", dot ? dot + 1 : config_keys[k].name);
-            if (!strstr(text, line))
-                fail_msg("%s does not name %s", shipped.gl_pathv[i], config_keys[k].name);
+        static char text[1 << 16], without[1 << 16];
+        Config c, other;
+        load_shipped(shipped.gl_pathv[i], &c);
+        if (strcmp(shipped.gl_pathv[i], "configs/reference.yaml") == 0)
+            continue;
+        recipes++;
+        read_text(shipped.gl_pathv[i], text, sizeof text);
+        char *whole = config_to_yaml(&c);
+        for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+            const size_t length = (size_t)(end - line);
+            const char *colon = memchr(line, ':', length);
+            if (line[0] == '#' || !colon || colon[1] == '\n' || strncmp(line, "method:", 7) == 0)
+                continue; /* comments, sections, and what a reader looks for first */
+            snprintf(without, sizeof without, "%.*s%s", (int)(line - text), text, end + 1);
+            Error err = {.code = STATUS_OK};
+            if (config_of_text(&other, without, &err) != STATUS_OK)
+                continue;
+            char *rest = config_to_yaml(&other);
+            if (strcmp(whole, rest) == 0)
+                fail_msg("%s: '%.*s' changes nothing", shipped.gl_pathv[i], (int)length, line);
+            free(rest);
         }
+        free(whole);
     }
+    assert_true(recipes >= 8);
     globfree(&shipped);
 }
 
@@ -385,7 +425,8 @@ int main(void) {
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_describe_lists_every_key),
-        cmocka_unit_test(test_shipped),
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_recipes),
     };
     return cmocka_run_group_tests(tests, config_text_setup, config_text_teardown);
 }
