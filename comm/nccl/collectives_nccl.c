@@ -32,8 +32,7 @@
 
 #include "comm/nccl/transport.h"
 #include "comm/watchdog.h"
-#include "kernels/cuda/device/graphs.h"
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_stream.h"
 
 _Static_assert(sizeof(ncclUniqueId) == NCCL_ID_BYTES, "an id travels whole");
 
@@ -352,7 +351,7 @@ static void detach_nccl(Comm *comm) {
     NcclRank *rank = nccl_of(comm);
     settle_nccl(comm);
     CUDA_CHECK(comm->device, cudaStreamSynchronize(rank->stream));
-    graphs_forget(cuda_of(comm->device)->graphs);
+    cuda_forget_recordings(comm->device);
     Errand *close = errand_new(run_close, comm);
     if (!close)
         device_fatal(comm->device, STATUS_SYSTEM, "out of memory closing the collectives");

@@ -1,7 +1,7 @@
 /* Status codes and the error record every fallible function fills.
  *
- * A Status is also the exit code of the program (DESIGN: exit codes are a contract), so a failure deep in a library
- * reaches the shell unchanged. Only main() exits; everything else returns.
+ * A Status is also the exit code of the program (README lists them: they are a contract), so a failure deep in a
+ * library reaches the shell unchanged. Only main() exits; everything else returns.
  *
  * An X_init or X_open that fails leaves nothing to free or close: it has undone its own part, and the object may be
  * forgotten. X_free and X_close do nothing to an object of zeros, nor the second time. A close that takes a Status, as

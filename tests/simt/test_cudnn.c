@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cuda/products/conv.h"
+#include "kernels/cuda/products/conv_plan.h"
 #include "tests/simt/simt.h"
 #include "tests/support/numbers/device_fixture.h"
 #include "tests/support/numbers/tensor.h"

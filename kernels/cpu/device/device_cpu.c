@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/base/processors.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/levels.h"
 #include "kernels/cpu/products/onednn.h"
 #include "kernels/ops.h"

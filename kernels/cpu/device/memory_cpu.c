@@ -10,7 +10,7 @@
 #include "kernels/contract/memory.h"
 #include "kernels/contract/stream.h"
 #include "kernels/contract/upload.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 enum { ALIGNMENT = 64 };
 

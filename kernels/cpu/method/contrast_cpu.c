@@ -17,8 +17,8 @@
 #include <string.h>
 
 #include "kernels/contract/contrast.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/exp_lanes.h"
-#include "kernels/cpu/device/internal.h"
 
 enum { BLOCK_MIN = 64, BLOCK_MAX = 256, BLOCKS_WANTED = 16, GROUP_LANES = 32 };
 

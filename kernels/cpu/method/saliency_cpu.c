@@ -7,7 +7,7 @@
 
 #include "kernels/contract/saliency.h"
 #include "kernels/contract/upsample.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 
 BODY channel_means(DType type, int HW, int C, const void *restrict dA, float *restrict alpha) {

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "kernels/contract/select.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 static void select_rows_cpu(Device *device, int64_t N, size_t row_bytes, const int32_t *accept, const void *a,
                             const void *b, void *out) {

@@ -6,7 +6,7 @@
 #include "kernels/contract/views.h"
 #include "kernels/contract/views_draw.h"
 #include "kernels/contract/views_pixel.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 
 enum { ALIGN_FLOATS = 16 };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "kernels/contract/classify.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 static int label_valid(int32_t label, int C) {
     return label >= 0 && label < C;

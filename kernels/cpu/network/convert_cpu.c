@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "kernels/contract/convert.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 #include "kernels/ops.h"
 

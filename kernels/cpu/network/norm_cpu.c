@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "kernels/contract/norm.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 
 enum { SHORT_RUN = 64, WIDTH = 1024 };

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 
 BODY sgd_part(int with_low, int64_t n, const SgdStep *step, const float *restrict gradient, float *restrict velocity,

@@ -1,6 +1,6 @@
 /* Global average pooling. */
 #include "kernels/contract/pool.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 
 BODY pool_image(DType type, int HW, int C, const void *x, float *restrict features) {

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "kernels/contract/unit.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 static void unit_forward_cpu(Device *device, int64_t N, int D, const float *x, float *z, float *inv_norm) {
     int parts = threads_for(device, N * D);

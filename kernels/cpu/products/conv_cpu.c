@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "kernels/contract/conv.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/lanes.h"
 #include "kernels/cpu/products/conv_step.h"
 #include "kernels/cpu/products/pixels.h"

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/products/pixels.h"
 #include "kernels/ops.h"
 

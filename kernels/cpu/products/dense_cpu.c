@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "kernels/contract/dense.h"
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 enum { BLOCK = 16 };
 

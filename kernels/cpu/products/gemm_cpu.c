@@ -1,5 +1,5 @@
 /* Matrix products of the CPU backend: oneDNN generates them for the processor it meets, as it does convolutions. */
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 
 void cpu_gemm(Device *device, char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
               int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {

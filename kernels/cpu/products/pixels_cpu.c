@@ -1,7 +1,7 @@
 /* Gathering and scattering of strided pixels; see pixels.h. */
 #include <string.h>
 
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/products/pixels.h"
 
 int pixels_strided(const ConvGeometry *g) {

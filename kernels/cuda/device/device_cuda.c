@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/device/cuda_device.h"
 #include "kernels/cuda/device/graphs.h"
-#include "kernels/cuda/device/internal.h"
-#include "kernels/cuda/products/conv.h"
+#include "kernels/cuda/products/conv_plan.h"
 #include "kernels/ops.h"
 
 extern const Ops ops_cuda; /* table_cuda.c */
@@ -19,6 +19,10 @@ void cuda_check(Device *device, cudaError_t code, const char *expression, const 
     if (code != cudaSuccess)
         device_fatal(device, STATUS_SYSTEM, "CUDA device %d: %s failed: %s (%s:%d)", device->index, expression,
                      cudaGetErrorString(code), file, line);
+}
+
+cudaStream_t cuda_stream(const Device *device) {
+    return cuda_of(device)->stream;
 }
 
 void cublas_check(Device *device, cublasStatus_t code, const char *expression, const char *file, int line) {

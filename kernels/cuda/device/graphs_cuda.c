@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "kernels/contract/graph.h"
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_device.h"
 
 enum { GRAPHS_KEPT = 8 };
 
@@ -48,6 +48,10 @@ void graphs_free(CudaGraphs *graphs) {
 
 int cuda_capturing(const Device *device) {
     return cuda_of(device)->graphs->recording != NULL;
+}
+
+void cuda_forget_recordings(Device *device) {
+    graphs_forget(cuda_of(device)->graphs);
 }
 
 static Recording *find(CudaGraphs *graphs, uint64_t key) {

@@ -1,7 +1,7 @@
 /* Memory and moments of a CUDA device. */
 #include "kernels/contract/memory.h"
 #include "kernels/contract/stream.h"
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_device.h"
 
 static void zero_cuda(Device *device, void *dst, size_t bytes) {
     if (bytes)

@@ -4,7 +4,7 @@
  * work that used their destinations, and the next copies wait for it. Both streams run in order, so a slot that two
  * users share only makes them wait for more than they must. */
 #include "kernels/contract/upload.h"
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_device.h"
 
 cudaError_t uploads_open(CudaDevice *cuda) {
     cudaError_t code = cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking);

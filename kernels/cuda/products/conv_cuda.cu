@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "kernels/contract/conv.h"
-#include "kernels/cuda/products/conv.h"
+#include "kernels/cuda/products/conv_plan.h"
 #include "kernels/cuda/products/epilogue.h"
 #include "kernels/cuda/products/gemm.h"
 #include "kernels/cuda/threads/lanes.cuh"

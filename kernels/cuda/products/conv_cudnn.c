@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/device/cuda_device.h"
 #include "kernels/cuda/device/graphs.h"
-#include "kernels/cuda/device/internal.h"
 #include "kernels/cuda/products/cudnn_plan.h"
 #include "kernels/cuda/products/epilogue.h"
 #include "kernels/ops.h"

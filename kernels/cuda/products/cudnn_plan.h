@@ -9,7 +9,7 @@
 
 #include <cudnn.h>
 
-#include "kernels/cuda/products/conv.h"
+#include "kernels/cuda/products/conv_plan.h"
 
 /* For whom plans are made: an open handle, or, where no device is needed, a finalized descriptor of device properties
  * (cuDNN 9.8 and newer). The other is NULL. */

@@ -2,7 +2,7 @@
 
 #include <limits.h>
 
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_device.h"
 
 static cudaDataType_t data_type(DType type) {
     return type == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;

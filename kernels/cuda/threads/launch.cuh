@@ -9,7 +9,7 @@
 #include <cuda_runtime.h>
 #include <nvtx3/nvToolsExt.h>
 
-#include "kernels/cuda/device/internal.h"
+#include "kernels/cuda/device/cuda_device.h"
 
 /* kernel: parenthesise when it has template arguments. grid, block: dim3 or numbers; shared: bytes of dynamic shared
  * memory. */

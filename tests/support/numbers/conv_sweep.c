@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/cpu/device/internal.h"
+#include "kernels/cpu/device/cpu_device.h"
 #include "tests/support/numbers/block.h"
 #include "tests/support/numbers/compare.h"
 #include "trainer/model/encoders/encoders.h"

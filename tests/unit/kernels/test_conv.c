@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cuda/products/conv.h"
+#include "kernels/cuda/products/conv_plan.h"
 #include "tests/support/numbers/block.h"
 #include "tests/support/numbers/device_fixture.h"
 #include "tests/support/numbers/tensor.h"

@@ -6,8 +6,8 @@
  * A loop over n items is cut into `device->threads` contiguous parts by part_of(), never by the OpenMP scheduler, so a
  * reduction that adds the parts in order gives the same bits for the same thread count. Small problems run on one
  * thread; that choice depends on the problem's size alone. */
-#ifndef EXCON_KERNELS_CPU_INTERNAL_H
-#define EXCON_KERNELS_CPU_INTERNAL_H
+#ifndef EXCON_KERNELS_CPU_DEVICE_H
+#define EXCON_KERNELS_CPU_DEVICE_H
 
 #include <dnnl.h>
 

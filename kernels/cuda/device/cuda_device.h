@@ -6,13 +6,13 @@
  * Everything runs on one stream per device, in the order of the calls; the collectives and uploads have streams of
  * their own and are ordered against this one by events (comm/nccl, upload_cuda.c). Nothing here waits except copy_out,
  * sync, an upload's finish and a scratch that must grow. */
-#ifndef EXCON_KERNELS_CUDA_INTERNAL_H
-#define EXCON_KERNELS_CUDA_INTERNAL_H
+#ifndef EXCON_KERNELS_CUDA_DEVICE_H
+#define EXCON_KERNELS_CUDA_DEVICE_H
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/cuda/device/cuda_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,10 +45,6 @@ static inline CudaDevice *cuda_of(const Device *device) {
     return (CudaDevice *)device->impl;
 }
 
-static inline cudaStream_t cuda_stream(const Device *device) {
-    return cuda_of(device)->stream;
-}
-
 /* The device's scratch, at least `bytes` long and 256-byte aligned; overwritten by the next operator. It grows at the
  * first call that needs more; never during a capture. What it was before stays, for the recordings that point into it:
  * ranks then record and replay at the same steps, whatever their own row counts make of their scratch. Ends the job
@@ -59,13 +55,8 @@ void *cuda_scratch(Device *device, size_t bytes);
 cudaError_t uploads_open(CudaDevice *cuda);
 void uploads_close(CudaDevice *cuda);
 
-/* 1 while the device's stream is being captured. */
-int cuda_capturing(const Device *device);
-
-/* End the job when `code` is a failure, naming rank, device, expression and place (device_fatal). */
-void cuda_check(Device *device, cudaError_t code, const char *expression, const char *file, int line);
+/* CUDA_CHECK (cuda_stream.h) for cuBLAS. */
 void cublas_check(Device *device, cublasStatus_t code, const char *expression, const char *file, int line);
-#define CUDA_CHECK(device, expression) cuda_check((device), (expression), #expression, __FILE__, __LINE__)
 #define CUBLAS_CHECK(device, expression) cublas_check((device), (expression), #expression, __FILE__, __LINE__)
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
 /* The CUDA backend's convolution plan, shared by its two ways: cuDNN (conv_cudnn.c, where it was found when excon was
  * built) and im2col + cuBLAS (conv_cuda.cu), which takes what cuDNN does not. Names no CUDA type, so that tests can
  * set a plan's scratch_limit. */
-#ifndef EXCON_KERNELS_CUDA_CONV_H
-#define EXCON_KERNELS_CUDA_CONV_H
+#ifndef EXCON_KERNELS_CUDA_CONV_PLAN_H
+#define EXCON_KERNELS_CUDA_CONV_PLAN_H
 
 #include "kernels/contract/conv.h"
 
