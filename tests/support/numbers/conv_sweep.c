@@ -13,7 +13,7 @@
 
 /* Scratch is NaN as f32 and bf16 before a pass, so what is read without having been written shows as well. */
 enum { UNTOUCHED = 0xFF, GUARD = 4096 };
-static const size_t scratch_guard = (size_t)1 << 20, scratch_room = (size_t)160 << 20;
+static const size_t scratch_guard = (size_t)1 << 20;
 
 /* ---- which ---- */
 
@@ -280,19 +280,20 @@ static double *want_backward_weight(const SweepCase *c, const Operands *o) {
 
 /* ---- guarded scratch ---- */
 
-void sweep_open(Sweep *sweep) {
+void sweep_open(Sweep *sweep, size_t scratch_bytes) {
+    sweep->room = scratch_bytes;
     Error err;
-    sweep->scratch = mmap(NULL, scratch_room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sweep->scratch = mmap(NULL, sweep->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sweep->scratch == MAP_FAILED)
         abort();
-    memset(sweep->scratch, UNTOUCHED, scratch_room);
+    memset(sweep->scratch, UNTOUCHED, sweep->room);
     for (int i = 0; i < SWEEP_THREADS; i++) {
         if (device_open_cpu(&sweep->devices[i], i + 1, 0, &err) != STATUS_OK) {
             printf("%s\n", err.message);
             abort();
         }
         cpu_of(&sweep->devices[i])->scratch = sweep->scratch + scratch_guard;
-        cpu_of(&sweep->devices[i])->scratch_bytes = scratch_room - 2 * scratch_guard;
+        cpu_of(&sweep->devices[i])->scratch_bytes = sweep->room - 2 * scratch_guard;
     }
 }
 
@@ -302,7 +303,7 @@ void sweep_close(Sweep *sweep) {
         cpu_of(&sweep->devices[i])->scratch_bytes = 0;
         device_close(&sweep->devices[i]);
     }
-    munmap(sweep->scratch, scratch_room);
+    munmap(sweep->scratch, sweep->room);
 }
 
 /* Nothing round the parts was written: before the first, between them, and a stretch after the last. The parts are made
@@ -317,7 +318,7 @@ static int scratch_guards_hold(const Sweep *sweep, Device *device) {
     }
     hold = hold && untouched(from, from + scratch_guard);
     const size_t used = (size_t)(from - sweep->scratch) + scratch_guard;
-    memset(sweep->scratch, UNTOUCHED, hold ? used : scratch_room);
+    memset(sweep->scratch, UNTOUCHED, hold ? used : sweep->room);
     return hold;
 }
 

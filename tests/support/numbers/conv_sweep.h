@@ -14,6 +14,7 @@ enum { SWEEP_THREADS = 4 };
 typedef struct Sweep {
     Device devices[SWEEP_THREADS]; /* of 1, 2, 3, 4 threads, all on the guarded scratch */
     unsigned char *scratch;
+    size_t room; /* bytes of it */
 } Sweep;
 
 typedef struct SweepCase {
@@ -36,7 +37,8 @@ double sweep_work(const SweepCase *c);
 /* One line that names the case. */
 void sweep_name(const SweepCase *c, char *out, size_t size);
 
-void sweep_open(Sweep *sweep);
+/* With scratch memory for what oneDNN takes beside the tensors: a device that needs more than `scratch_bytes` fails. */
+void sweep_open(Sweep *sweep, size_t scratch_bytes);
 void sweep_close(Sweep *sweep);
 
 /* Runs a case; what differs is printed. SWEEP_REFUSED: the backend says it has no such convolution on this processor.

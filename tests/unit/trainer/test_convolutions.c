@@ -101,7 +101,7 @@ static void some_of_all(Sweep *sweep, Tally *tally) {
 static int selection(int set) {
     Tally tally = {0};
     Sweep sweep;
-    sweep_open(&sweep);
+    sweep_open(&sweep, (size_t)160 << 20);
     int code = SKIPPED;
     if (strcmp(onednn_isa_name(), sets[set].shown) == 0) {
         shortcuts(&sweep, 4, 15, 15, 20, &tally);  /* oneDNN 2.6's own ones write past their temporaries */
@@ -174,7 +174,7 @@ static int soak_seconds;
 static int all_of_them(int set) {
     static const int sides[] = {8, 9, 12, 16, 28, 31, 32, 48, 64};
     Sweep sweep;
-    sweep_open(&sweep);
+    sweep_open(&sweep, (size_t)2 << 30);
     if (strcmp(onednn_isa_name(), sets[set].shown) != 0) {
         sweep_close(&sweep);
         return SKIPPED;
