@@ -5,10 +5,10 @@
 
 /* clang-format off */
 static const Tolerance tolerances[] = {
-    [TOLERANCE_EXACT]      = {"exact",      0.0,  10, "nothing is rounded"},
-    [TOLERANCE_F32]        = {"f32",        1e-5, 10, "2^-24 per operation, growing with the root of at most some thousand terms"},
-    [TOLERANCE_BF16]       = {"bf16",       1e-2, 10, "2^-9 per stored value, a few roundings deep"},
-    [TOLERANCE_DIFFERENCE] = {"difference", 1e-4, 10, "f32 operator against differences with a step of 1e-5 in double"},
+    [TOLERANCE_EXACT]      = {"exact",      0.0,  10, "nothing is rounded", false, 0},
+    [TOLERANCE_F32]        = {"f32",        1e-5, 10, "2^-24 per operation, growing with the root of at most some thousand terms", false, 0},
+    [TOLERANCE_BF16]       = {"bf16",       1e-2, 10, "2^-9 per stored value, a few roundings deep", false, 0},
+    [TOLERANCE_DIFFERENCE] = {"difference", 1e-4, 10, "f32 operator against differences with a step of 1e-5 in double", false, 0},
 };
 /* clang-format on */
 

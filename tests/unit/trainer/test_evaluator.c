@@ -60,7 +60,7 @@ static void test_explainer_names(void **state) {
 /* Numbers of the val split with maps by `method`. */
 static EvalResult evaluate(Model *model, const Dataset *dataset, int method, const char *suite) {
     static Evaluator e;
-    EvalResult result;
+    EvalResult result = {0};
     Config config;
     Error err = {0};
     int64_t ids[IMAGES];
