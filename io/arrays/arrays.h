@@ -36,6 +36,7 @@ Status array_file_publish(ArrayFile *file, Error *err);
 /* An unpublished created file is removed. NULL is allowed. */
 void array_file_close(ArrayFile *file);
 
+/* Is there something of that name? It may lie in groups. */
 bool array_exists(const ArrayFile *file, const char *name);
 /* Length of a dataset's first dimension, of whatever type. */
 Status array_length(const ArrayFile *file, const char *name, int64_t *length, Error *err);

@@ -26,7 +26,9 @@ Status checkpoint_encode(const CheckpointFile *file, char **data, size_t *size, 
 /* Parses `size` bytes of HDF5 image; `path` is for messages. The image is borrowed and must not be freed meanwhile. */
 Status checkpoint_decode(char *image, size_t size, const char *path, CheckpointFile *out, Error *err);
 
+/* The attributes of a file's root. STATUS_SYSTEM without memory. */
 Status checkpoint_write_meta(H5Handle root, const CheckpointMeta *meta, Error *err);
+/* STATUS_DATA when one is missing, of another type or beyond all bounds. */
 Status checkpoint_read_meta(H5Handle root, const char *path, CheckpointMeta *meta, Error *err);
 
 /* ---- seal.c ---- */

@@ -16,7 +16,7 @@ void index_shard_name(Split split, int number, char file[64]);
 Status index_write(const Dataset *dataset, Error *err);
 
 /* Fills everything but labels and mutex from dataset->dir/index.h5, for dataset_close(). A failure has closed
- * `dataset`, gate included. */
+ * `dataset`, mutex included. */
 Status index_read(Dataset *dataset, Error *err);
 
 #endif

@@ -39,6 +39,7 @@ Status shard_reader_read(const ShardReader *reader, int64_t first, int64_t n, ui
  */
 Status shard_reader_labels(const ShardReader *reader, int32_t *labels, Error *err);
 
+/* A reader of zeros, and one whose opening failed, has nothing to close. */
 void shard_reader_close(ShardReader *reader);
 
 #endif

@@ -36,6 +36,7 @@ typedef struct H5Description {
     int64_t stored_bytes; /* in the file */
 } H5Description;
 
+/* Of an open dataset or attribute. Reads nothing of its values. */
 H5Description h5_describe(H5Handle object);
 
 /* All values of a dataset or attribute of numbers, converted to `number`, into out [count]. False: cannot be read. */

@@ -31,10 +31,12 @@ int64_t h5_file_bytes(H5Handle file);
 /* Is there something of that name? Says nothing about its kind. */
 bool h5_has(H5Handle parent, const char *name);
 
+/* A group that hard links lead to; closed by the caller. */
 Status h5_open_group(H5Handle parent, const char *path, const char *name, H5Handle *group, Error *err);
 
 /* ---- attributes ---- */
 
+/* True also when it cannot be told, in a damaged file: reading the attribute then fails. */
 bool h5_has_attribute(H5Handle object, const char *name);
 
 /* For h5_describe(); negative when it is missing or damaged. */

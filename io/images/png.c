@@ -7,7 +7,9 @@
 #include "io/images/encode.h"
 
 static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
-enum { CHUNK_BYTES = 12, HEADER_BYTES = 13, FILTER_UP = 2 };
+/* Behind the sides: bits a channel, RGB, deflate, its filters, not interlaced. */
+static const uint8_t description[5] = {8, 2, 0, 0, 0};
+enum { CHUNK_BYTES = 12, HEADER_BYTES = 8 + sizeof description, FILTER_UP = 2 };
 
 static uint8_t *put_number(uint8_t *at, size_t value) {
     for (int shift = 24; shift >= 0; shift -= 8)
@@ -44,8 +46,7 @@ Status image_encode_png(const uint8_t *rgb, int height, int width, uint8_t **out
     at = file + sizeof signature;
     put_number(at + 8, (size_t)width);
     put_number(at + 12, (size_t)height);
-    memcpy(at + 16, (const uint8_t[]){8, 2, 0, 0, 0},
-           5); /* bits a channel, RGB, deflate, its filters, not interlaced */
+    memcpy(at + 16, description, sizeof description);
     at = put_chunk(at, "IHDR", HEADER_BYTES);
     if (compress2(at + 8, &packed, filtered, (uLong)raw, Z_BEST_COMPRESSION) != Z_OK)
         goto fail;

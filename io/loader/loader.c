@@ -68,7 +68,7 @@ static void leave_reading(Loader *loader) {
     pthread_mutex_unlock(&loader->lock);
 }
 
-/* Fills row r of the slot; 0 when the batch is no longer wanted. */
+/* Fills row r of the slot; false when the batch is no longer wanted. */
 static bool fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t generation) {
     const LoaderConfig *config = &loader->config;
     slot->ids[r] = id;
@@ -91,7 +91,7 @@ static bool fill_row(Loader *loader, Slot *slot, int64_t r, int64_t id, uint64_t
     return true;
 }
 
-/* This rank's rows of global batch `number`; 0 when it is no longer wanted. */
+/* This rank's rows of global batch `number`; false when it is no longer wanted. */
 static bool fill_slot(Loader *loader, Slot *slot, int64_t number, uint64_t generation) {
     const LoaderConfig *config = &loader->config;
     const int64_t first = number * config->batch, left = config->layout.n - first;

@@ -65,14 +65,13 @@ int64_t loader_batches(const Loader *loader);
 Status loader_next(Loader *loader, Batch *batch, int *done, Error *err);
 /* Would loader_next() give a batch at once? False also when it would give an error, or none. */
 bool loader_ready(Loader *loader);
+/* Gives a batch's memory back; it is not read after that. */
 void loader_release(Loader *loader, const Batch *batch);
 /* Between pause and resume (they nest) the thread makes no HDF5 call: the caller may, but must not wait for a batch.
- * loader_pause() waits for a chunk
- * that is being read. */
+ * loader_pause() waits for a chunk that is being read. */
 void loader_pause(Loader *loader);
 void loader_resume(Loader *loader);
-/* Upper bound of what the loader allocates, in bytes: slots, order and cache (in memory mode: the
- * whole selection). */
+/* Upper bound of what the loader allocates, in bytes: slots, order and cache (in memory mode: the whole selection). */
 int64_t loader_memory_bytes(const Loader *loader);
 /* What the cache holds, and what a shuffle window needs. */
 typedef struct LoaderCache {

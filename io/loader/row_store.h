@@ -23,6 +23,7 @@ bool row_store_get(RowStore *store, int64_t id, uint8_t *image, int16_t *box, ui
  * chunk. */
 Status row_store_load(RowStore *store, int64_t id, Error *err);
 
+/* Upper bound of what it allocates. */
 int64_t row_store_bytes(const RowStore *store);
 
 /* Stream mode: the chunks kept at a time (never more than there are), all chunks, and the rows of the longest. */
@@ -30,6 +31,7 @@ int64_t row_store_places(const RowStore *store);
 int64_t row_store_chunks(const RowStore *store);
 int64_t row_store_chunk_rows(const RowStore *store);
 
+/* Closes the shards that are open. NULL is allowed. */
 void row_store_close(RowStore *store);
 
 #endif

@@ -1,6 +1,6 @@
 /* How the items of a whole are split over ranks: the samples of a batch, the rows of a test. */
-#ifndef EXCON_KERNELS_SHARE_H
-#define EXCON_KERNELS_SHARE_H
+#ifndef EXCON_BASE_SHARE_H
+#define EXCON_BASE_SHARE_H
 
 #include <stdint.h>
 

@@ -3,7 +3,7 @@
  * x [N,H,W,C], w [K,R,R,C], y [N,P,Q,K] with P = (H + 2 pad - R) / stride + 1. x, w, y share one dtype (f32 or bf16);
  * accumulation is f32; weight gradients are always f32. A ConvPlan is created once per layer; plans for each row count
  * met are cached inside it (ragged batches), and scratch memory is shared by all plans of a device. Row count 0 is
- * valid everywhere: nothing is read, nothing but nothing is written.
+ * valid everywhere: nothing is read or written.
  *
  * Images are independent of each other in forward and backward data, so a caller may pass more rows than it has data
  * for, where its tensors have room: results of its own rows are the same, those of the others are nobody's. For a
@@ -32,7 +32,9 @@ typedef struct ConvEpilogue {
 typedef struct ConvPlan ConvPlan; /* opaque, per backend */
 
 typedef struct ConvOps {
+    /* STATUS_CONFIG for a geometry that no convolution has, or that the backend cannot compute; then *out is NULL. */
     Status (*create)(Device *, const ConvGeometry *, DType, ConvPlan **out, Error *);
+    /* NULL is allowed. */
     void (*destroy)(Device *, ConvPlan *);
     /* y = conv(x, w), then the epilogue if not NULL. */
     void (*forward)(Device *, ConvPlan *, int64_t N, const void *x, const void *w, const ConvEpilogue *, void *y);

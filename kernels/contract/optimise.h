@@ -25,11 +25,14 @@ typedef struct OptimiseOps {
     void (*sgd)(Device *, int64_t n, const SgdStep *, const float *gradient, float *velocity, float *parameter,
                 void *low);
     /* LARS (You et al. 2017, algorithm 1), with g, p, v a tensor's gradient, parameters and velocity:
-     *     rate = lr * trust * |p| / (|g| + weight_decay * |p|)        lr where |p| or |g| is 0, or the tensor not
-     * adapted v = momentum*v + rate*(g + weight_decay*p); p -= v; low (bf16, may be NULL) = bf16(p) over `count` pieces
-     * (device), which make up whole tensors; the arrays are those that the pieces count in, from a 16-byte boundary on.
-     * sums [2*count] f64 is scratch: |p|^2 and |g|^2 of every piece. Numbers outside of the pieces stay. The same bits
-     * for the same pieces, whatever runs beside it. */
+     *
+     *     rate = lr * trust * |p| / (|g| + weight_decay * |p|)
+     *     v    = momentum*v + rate*(g + weight_decay*p);  p -= v;  low (bf16, may be NULL) = bf16(p)
+     *
+     * where a tensor that is not adapted has rate lr and no weight decay, and one whose |p| or |g| is 0 rate lr. Over
+     * `count` pieces (device), which make up whole tensors; the arrays are those that the pieces count in, from a
+     * 16-byte boundary on. sums [2*count] f64 is scratch: |p|^2 and |g|^2 of every piece. Numbers outside of the pieces
+     * stay. The same bits for the same pieces, whatever runs beside it. */
     void (*lars)(Device *, int count, const LarsPiece *pieces, const LarsStep *, const float *gradient, float *velocity,
                  float *parameter, void *low, double *sums);
     /* count [1] i64 += number of NaN or Inf in x. */

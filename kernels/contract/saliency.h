@@ -27,7 +27,7 @@ typedef struct SaliencyOps {
     /* out = mask ? x : fill[c], x/out [N,HW,3] of dtype; invert: kept where the mask is 0. */
     void (*apply)(Device *, int64_t N, int HW, DType, const void *x, const float *mask, const float fill[3], int invert,
                   void *out);
-    /* out = x times the image's map on 0..1, as saliency_mask scales it; x/out [N,HW,3] of dtype. A map with a NaN
+    /* out = x times the image's map on 0..1, as `mask` scales it; x/out [N,HW,3] of dtype. A map with a NaN
      * gives 0. */
     void (*soften)(Device *, int64_t N, int HW, DType, const void *x, const float *up, void *out);
 } SaliencyOps;

@@ -111,7 +111,7 @@ static void test_f32(void **state) {
     }
 }
 
-/* The odd shapes of tests/unit/test_conv.c. */
+/* The odd shapes of tests/unit/kernels/test_conv.c. */
 static void test_odd_shapes(void **state) {
     (void)state;
     static const ConvGeometry odd[] = {{7, 5, 3, 8, 3, 1, 1},  {9, 9, 16, 32, 3, 2, 1},  {8, 8, 16, 24, 1, 2, 0},

@@ -1,6 +1,6 @@
 /* What the convolutions make of cuDNN: which engines they take, what happens when there is none, how plans come and go.
  * Needs the stand-in for cuDNN (tests/simt/cudnn.cpp), which can be told what to offer; numbers are held against the
- * plain way's, whose own test is tests/unit/test_conv.c. */
+ * plain way's, whose own test is tests/unit/kernels/test_conv.c. */
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>

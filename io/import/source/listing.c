@@ -16,7 +16,9 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-bool listing_is_dropping(const char *name) {
+/* What other systems leave in folders that pass through them: ._NAME and .DS_Store of macOS and every other hidden
+ * name, its __MACOSX, Thumbs.db and desktop.ini of Windows, @eaDir of a storage box. */
+static bool is_leftover(const char *name) {
     static const char *const known[] = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "Icon\r"};
     if (name[0] == '.')
         return true;
@@ -60,8 +62,7 @@ static Status find_others(const char *path, bool folders, const char *const *nam
     errno = 0;
     for (struct dirent *item; (item = readdir(folder)); errno = 0) {
         const char *name = item->d_name;
-        if (listing_is_dropping(name) || !(folders ? is_folder(path, item) : is_image(name)) ||
-            is_among(name, names, count))
+        if (is_leftover(name) || !(folders ? is_folder(path, item) : is_image(name)) || is_among(name, names, count))
             continue;
         if (++*others == 1 || strcmp(name, first) < 0)
             snprintf(first, NAME_SHOWN, "%.*s", NAME_SHOWN - 1, name);

@@ -2,14 +2,9 @@
 #ifndef EXCON_IO_LISTING_H
 #define EXCON_IO_LISTING_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/base/status.h"
-
-/* 1 for what other systems leave in folders that pass through them: ._NAME and .DS_Store of macOS and every other
- * hidden name, its __MACOSX, Thumbs.db and desktop.ini of Windows, @eaDir of a storage box. */
-bool listing_is_dropping(const char *name);
 
 /* Images (by their name's ending, in any case) that lie in `folder` must be among `names` [count], which come from the
  * file `list`; files that macOS and Windows leave are passed over. STATUS_DATA when the list names one twice, or when

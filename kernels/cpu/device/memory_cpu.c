@@ -65,7 +65,7 @@ static void release_cpu(Device *device, void *pointer, size_t bytes) {
 }
 
 static void copy_cpu(Device *device, void *dst, const void *src, size_t bytes) {
-    if (bytes == 0)
+    if (bytes == 0 || dst == src)
         return;
     int parts = threads_for(device, (int64_t)(bytes / 16));
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
