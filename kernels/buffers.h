@@ -14,11 +14,6 @@ typedef struct Buffer {
     size_t bytes; /* 0: not used */
 } Buffer;
 
-/* The least multiple of `multiple` (above 0) that is not below n. */
-static inline size_t round_up(size_t n, size_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
-
 /* Allocates each, zeroed; those of 0 bytes stay NULL. STATUS_SYSTEM when memory is short; then none is left allocated.
  */
 Status buffers_alloc(Device *device, const Buffer *list, int count, Error *err);

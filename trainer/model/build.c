@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/buffers.h"
+#include "kernels/base/round.h"
 
 /* `list` with room for one element more; capacities are powers of two, so no length needs to be kept beside the count.
  */

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "kernels/buffers.h"
+#include "kernels/base/round.h"
 #include "trainer/model/build.h"
 
 typedef struct Life {

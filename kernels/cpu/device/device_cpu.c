@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/base/processors.h"
+#include "kernels/base/round.h"
 #include "kernels/cpu/device/cpu_device.h"
 #include "kernels/cpu/device/levels.h"
 #include "kernels/cpu/products/onednn.h"
@@ -120,7 +121,7 @@ void cpu_scratch_parts(Device *device, int count, const size_t *bytes, void **pa
     const size_t gap = 64, page = 4096;
     size_t first[SCRATCH_PARTS + 1] = {0};
     for (int i = 0; i < count; i++)
-        first[i + 1] = (first[i] + bytes[i] + gap + page - 1) / page * page;
+        first[i + 1] = round_up(first[i] + bytes[i] + gap, page);
     char *scratch = cpu_scratch(device, first[count]);
     CpuDevice *cpu = cpu_of(device);
     memset(cpu->parts, 0, sizeof cpu->parts);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kernels/base/clock.h"
+#include "kernels/base/round.h"
 #include "kernels/contract/graph.h"
 #include "kernels/contract/memory.h"
 #include "kernels/contract/stream.h"
@@ -21,8 +22,9 @@ static const size_t mapped_from = SIZE_MAX;
 static const size_t mapped_from = (size_t)4 << 20;
 #endif
 
+/* What a heap block of `bytes` takes: aligned_alloc() wants a multiple of the alignment. */
 static size_t padded(size_t bytes) {
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return bytes ? round_up(bytes, ALIGNMENT) : ALIGNMENT;
 }
 
 static Status alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
@@ -37,9 +39,9 @@ static Status alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
             else
                 madvise(block, bytes, MADV_HUGEPAGE);
         } else {
-            block = aligned_alloc(ALIGNMENT, bytes ? padded(bytes) : ALIGNMENT);
+            block = aligned_alloc(ALIGNMENT, padded(bytes));
             if (block)
-                memset(block, 0, bytes ? padded(bytes) : ALIGNMENT);
+                memset(block, 0, padded(bytes));
         }
     }
     if (!block)
@@ -100,7 +102,7 @@ static void sync_cpu(Device *device) {
 
 static Status host_alloc_cpu(Device *device, size_t bytes, void **out, Error *err) {
     (void)device;
-    *out = aligned_alloc(ALIGNMENT, bytes ? padded(bytes) : ALIGNMENT);
+    *out = aligned_alloc(ALIGNMENT, padded(bytes));
     if (!*out)
         return error_set(err, STATUS_SYSTEM, "out of memory: asked for %.1f MB of host memory", (double)bytes / 1e6);
     memset(*out, 0, bytes);

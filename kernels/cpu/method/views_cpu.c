@@ -3,6 +3,7 @@
  * One thread makes one image at a time, in planar float32 [3][H][W] in its slice of the device's scratch, so that every
  * colour operator is a plain loop over H*W pixels. Results depend on the sample and the spec alone, never on the batch
  * or the thread count. */
+#include "kernels/base/round.h"
 #include "kernels/contract/views.h"
 #include "kernels/contract/views_draw.h"
 #include "kernels/contract/views_pixel.h"
@@ -23,7 +24,7 @@ typedef struct Canvas {
 } Canvas;
 
 static size_t padded(size_t floats) {
-    return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+    return round_up(floats, ALIGN_FLOATS);
 }
 
 static size_t canvas_floats(int H, int W) {

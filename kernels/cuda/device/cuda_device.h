@@ -12,6 +12,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include "kernels/base/round.h"
 #include "kernels/cuda/device/cuda_stream.h"
 
 #ifdef __cplusplus
@@ -50,6 +51,11 @@ static inline CudaDevice *cuda_of(const Device *device) {
  * ranks then record and replay at the same steps, whatever their own row counts make of their scratch. Ends the job
  * when memory is out. */
 void *cuda_scratch(Device *device, size_t bytes);
+
+/* What a part of the scratch takes, so that the one behind it is 256-byte aligned too. */
+static inline size_t cuda_scratch_part(size_t bytes) {
+    return round_up(bytes, 256);
+}
 
 /* Make and destroy the stream and events of uploads; uploads_close undoes what of uploads_open was done. */
 cudaError_t uploads_open(CudaDevice *cuda);

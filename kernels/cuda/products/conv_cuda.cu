@@ -142,10 +142,6 @@ static int64_t images_at_once(const ConvPlan *plan, size_t per_image, int64_t N)
     return images < 1 ? 1 : images < N ? images : N;
 }
 
-static size_t aligned(size_t bytes) {
-    return (bytes + 255) / 256 * 256;
-}
-
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -161,9 +157,9 @@ static void plain_forward(Device *device, const ConvPlan *plan, int64_t N, const
         const int64_t images = least(chunk, N - first), rows = images * s.rows;
         const char *image = x + (size_t)first * s.image;
         char *out = y + (size_t)first * s.output;
-        char *columns =
-            (char *)cuda_scratch(device, aligned((size_t)chunk * columns_bytes) + (size_t)chunk * staged_bytes);
-        char *product = staged ? columns + aligned((size_t)chunk * columns_bytes) : out;
+        char *columns = (char *)cuda_scratch(device, cuda_scratch_part((size_t)chunk * columns_bytes) +
+                                                         (size_t)chunk * staged_bytes);
+        char *product = staged ? columns + cuda_scratch_part((size_t)chunk * columns_bytes) : out;
         if (!pointwise)
             im2col(device, plan, images, image, columns);
         cuda_gemm(device, AS_STORED, TRANSPOSED, rows, K, s.depth, plan->type, pointwise ? image : columns, w,

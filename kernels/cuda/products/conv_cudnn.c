@@ -197,10 +197,6 @@ static int is_aligned(const void *pointer) {
     return (uintptr_t)pointer % 16 == 0;
 }
 
-static size_t aligned(size_t bytes) {
-    return (bytes + 255) / 256 * 256;
-}
-
 static void execute(Device *device, const ConvPlan *conv, ConvPass pass, const CudnnPlan *plan, const Bindings *b,
                     void *workspace) {
     cudnnBackendDescriptor_t pack = NULL;
@@ -232,7 +228,7 @@ static void run_forward(Device *device, const ConvPlan *conv, const CudnnPlan *p
     if (plan->variant.epilogue & EPILOGUE_ADD)
         bind(&b, TENSOR_RESIDUAL, y); /* element by element, each is read before it is overwritten */
     if (plan->variant.epilogue & EPILOGUE_BIAS) {
-        void *bias = scratch + aligned(plan->workspace);
+        void *bias = scratch + cuda_scratch_part(plan->workspace);
         if (plan->variant.bias_type != DTYPE_F32)
             device->ops->convert->cast(device, K, DTYPE_F32, e->bias, plan->variant.bias_type, bias);
         bind(&b, TENSOR_BIAS, plan->variant.bias_type != DTYPE_F32 ? bias : e->bias);
@@ -256,8 +252,9 @@ int conv_cudnn_forward(Device *device, ConvPlan *conv, int64_t N, const void *x,
     const size_t extra = staged                                   ? bytes_of(rows * conv->geometry.K, conv->type)
                          : plan->variant.epilogue & EPILOGUE_BIAS ? bytes_of(conv->geometry.K, conv->type)
                                                                   : 0;
-    char *scratch = cuda_scratch(device, aligned(plan->workspace) + extra);
-    void *product = staged ? scratch + aligned(plan->workspace) : y; /* y holds the residual until it is added */
+    char *scratch = cuda_scratch(device, cuda_scratch_part(plan->workspace) + extra);
+    void *product =
+        staged ? scratch + cuda_scratch_part(plan->workspace) : y; /* y holds the residual until it is added */
     run_forward(device, conv, plan, x, w, e, scratch, product);
     if (left) {
         const Epilogue epilogue = {e->bias, staged ? y : NULL, e->relu}; /* a graph holds all of it or nothing */
@@ -292,8 +289,8 @@ int conv_cudnn_backward_weight(Device *device, ConvPlan *conv, int64_t N, const 
         return 0;
     const ConvGeometry *g = &conv->geometry;
     const int64_t count = (int64_t)g->K * g->R * g->R * g->C;
-    char *scratch = cuda_scratch(device, aligned(plan->workspace) + bytes_of(count, plan->variant.w_type));
-    void *fresh = scratch + aligned(plan->workspace);
+    char *scratch = cuda_scratch(device, cuda_scratch_part(plan->workspace) + bytes_of(count, plan->variant.w_type));
+    void *fresh = scratch + cuda_scratch_part(plan->workspace);
     Bindings b = {.count = 0};
     bind(&b, TENSOR_X, x);
     bind(&b, TENSOR_W, fresh);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/base/round.h"
 #include "kernels/cpu/device/cpu_device.h"
 #include "tests/support/numbers/block.h"
 #include "tests/support/numbers/compare.h"
@@ -89,7 +90,7 @@ typedef struct Buffer {
 } Buffer;
 
 static size_t buffer_bytes(const Buffer *b) {
-    return ((size_t)b->n * dtype_size(b->type) + 63) / 64 * 64;
+    return round_up((size_t)b->n * dtype_size(b->type), 64);
 }
 
 static Buffer buffer_new(DType type, int64_t n) {

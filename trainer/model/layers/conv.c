@@ -1,7 +1,7 @@
 /* Convolution. Folded with the norm after it (folding.h), it leaves that norm's output. */
 #include <stdio.h>
 
-#include "kernels/buffers.h"
+#include "kernels/base/round.h"
 #include "trainer/model/layers/folding.h"
 
 typedef struct Conv {
