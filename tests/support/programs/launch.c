@@ -7,16 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "kernels/base/clock.h"
 
 int launch_ranks(int ranks, const char *said, double *seconds, const char *format, ...) {
     char self[1024], arguments[2048], into[1100] = "", command[4400];
@@ -35,10 +30,10 @@ int launch_ranks(int ranks, const char *said, double *seconds, const char *forma
              "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe "
              "%s -n %d '%s' rank %s %s </dev/null",
              mpirun ? mpirun : "mpirun", ranks, self, arguments, into);
-    const double begin = now();
+    const double begin = clock_seconds();
     const int code = system(command);
     if (seconds)
-        *seconds = now() - begin;
+        *seconds = clock_seconds() - begin;
     return WIFEXITED(code) ? WEXITSTATUS(code) : -1;
 }
 

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/base/clock.h"
 #include "kernels/base/philox.h"
 #include "kernels/cpu/products/onednn.h"
 #include "tests/support/numbers/conv_sweep.h"
@@ -35,12 +36,6 @@ enum { SETS = sizeof sets / sizeof *sets };
 typedef struct Tally {
     int agree, differ, refused;
 } Tally;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void run_case(Sweep *sweep, const SweepCase *c, Tally *tally) {
     switch (sweep_run(sweep, c)) {
@@ -183,14 +178,14 @@ static int all_of_them(int set) {
     int count, tried = 0;
     ConvGeometry *all = sweep_geometries(4, 64, sides, sizeof sides / sizeof *sides, &count);
     const uint64_t seed = (uint64_t)time(NULL);
-    const double end = soak_seconds ? now() + soak_seconds : HUGE_VAL;
+    const double end = soak_seconds ? clock_seconds() + soak_seconds : HUGE_VAL;
     for (int i = count - 1; i > 0; i--) { /* in random order */
         const uint32_t other = philox4x32(seed, (uint64_t)i, 2).v[0] % (uint32_t)(i + 1);
         const ConvGeometry kept = all[i];
         all[i] = all[other];
         all[other] = kept;
     }
-    for (; tried < 2 * count && now() < end; tried++) {
+    for (; tried < 2 * count && clock_seconds() < end; tried++) {
         SweepCase c = drawn_case(&all[tried / 2], philox4x32(seed, (uint64_t)tried, 3));
         c.type = tried % 2 ? DTYPE_BF16 : DTYPE_F32;
         run_case(&sweep, &c, &tally);
