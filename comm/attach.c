@@ -121,7 +121,10 @@ Status comm_attach(Comm *comm, Device *device, const CommOptions *options, Error
     const char *name = options->transport == TRANSPORT_MPI
                            ? "MPI through pinned host memory"
                            : "MPI through pinned host memory (the CUDA backend was built without NCCL)";
-    return comm_agree(comm, staged_attach(comm, name, err), err);
+    const Status status = comm_agree(comm, staged_attach(comm, name, err), err);
+    if (status != STATUS_OK)
+        comm_detach(comm);
+    return status;
 }
 
 void comm_detach(Comm *comm) {

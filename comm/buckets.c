@@ -12,6 +12,7 @@ struct Buckets {
 };
 
 Status buckets_init(Buckets **out, Comm *comm, float *gradient, int64_t n, int64_t bucket_bytes, Error *err) {
+    *out = NULL;
     int64_t elements = bucket_bytes / (int64_t)sizeof(float);
     if (elements < 1024)
         elements = 1024;

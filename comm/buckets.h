@@ -10,12 +10,14 @@
 
 typedef struct Buckets Buckets;
 
-/* `gradient` [n] on comm's device; buckets of about bucket_bytes, cut without regard to tensors. */
+/* `gradient` [n] on comm's device; buckets of about bucket_bytes, cut without regard to tensors. STATUS_SYSTEM without
+ * memory: *out is NULL then, which buckets_free takes. */
 Status buckets_init(Buckets **out, Comm *comm, float *gradient, int64_t n, int64_t bucket_bytes, Error *err);
 void buckets_free(Buckets *buckets);
 
 /* Starts a round over elements [begin, end). */
 void buckets_begin(Buckets *buckets, int64_t begin, int64_t end);
+/* Elements from `first` on are final, to what was ready before; starts the buckets that are full. */
 void buckets_ready(Buckets *buckets, int64_t first);
 /* Starts what is left and waits for all. */
 void buckets_finish(Buckets *buckets);

@@ -83,10 +83,12 @@ struct Comm {
  * divided by the ranks of this host that use them. The binding that Open MPI's mpirun chooses by itself, one core for
  * each of one or two ranks, is widened to that share, within what mpirun itself may use. */
 Status comm_init(Comm *comm, Error *err);
+/* MPI_Finalize, once: all ranks wait for each other in it. */
 void comm_finalize(Comm *comm);
 
-/* Chooses the collectives for `device` and connects the ranks; collective, all ranks return the same status. When NCCL
- * has begun to connect and fails, the job ends here (exit status 71): half-made connections cannot be undone safely. */
+/* Chooses the collectives for `device` and connects the ranks; collective, all ranks return the same status, and after
+ * a failure none has anything to detach. When NCCL has begun to connect and fails, the job ends here (exit status 71):
+ * half-made connections cannot be undone safely. */
 Status comm_attach(Comm *comm, Device *device, const CommOptions *options, Error *err);
 
 /* Waits for the device and frees what comm_attach made; before device_close. Collective after comm_attach succeeded;

@@ -358,7 +358,10 @@ static int start_threads(WatchdogThreads *w) {
     if (!failed) {
         failed = pthread_create(&w->heart, NULL, heart_main, w);
         if (failed) {
+            pthread_mutex_lock(&w->mutex);
             w->stop = 1;
+            pthread_cond_broadcast(&w->wake);
+            pthread_mutex_unlock(&w->mutex);
             pthread_join(w->judge, NULL);
         }
     }
@@ -377,6 +380,12 @@ static void release(Watchdog *watchdog) {
     }
     free(w);
     free(watchdog);
+}
+
+static void unlink_heartbeat(const WatchdogThreads *w) {
+    char path[1200];
+    heartbeat_path(w, w->comm->rank, path, sizeof path);
+    unlink(path);
 }
 
 static Status start(Comm *comm, const char *folder, int log, double seconds, unsigned long long run, Error *err) {
@@ -411,8 +420,10 @@ static Status start(Comm *comm, const char *folder, int log, double seconds, uns
     if (heartbeat_write(w, &mine) != 0)
         status = error_set(err, STATUS_CANNOT_CREATE, "cannot write %s/heartbeat-%04d: %s", folder, comm->rank,
                            strerror(errno));
-    else if (start_threads(w) != 0)
+    else if (start_threads(w) != 0) {
+        unlink_heartbeat(w);
         status = error_set(err, STATUS_SYSTEM, "cannot start the watchdog's threads; check the limit on processes");
+    }
     if (status != STATUS_OK) {
         release(watchdog);
         return status;
@@ -426,7 +437,10 @@ Status watchdog_start(Comm *comm, const char *folder, int log, double seconds, E
         return STATUS_OK;
     unsigned long long run = (unsigned long long)time(NULL) << 24 ^ (unsigned long long)getpid();
     comm_host_broadcast(comm, &run, sizeof run, 0);
-    return comm_agree(comm, start(comm, folder, log, seconds, run, err), err);
+    const Status status = comm_agree(comm, start(comm, folder, log, seconds, run, err), err);
+    if (status != STATUS_OK)
+        watchdog_stop(comm);
+    return status;
 }
 
 void watchdog_stop(Comm *comm) {
@@ -440,9 +454,7 @@ void watchdog_stop(Comm *comm) {
     pthread_mutex_unlock(&w->mutex);
     pthread_join(w->judge, NULL);
     pthread_join(w->heart, NULL);
-    char path[1200];
-    heartbeat_path(w, comm->rank, path, sizeof path);
-    unlink(path);
+    unlink_heartbeat(w);
     comm->watchdog = NULL;
     release(watchdog);
 }

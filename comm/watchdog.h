@@ -48,7 +48,7 @@ typedef struct Watchdog {
 
 /* Starts watching and sets comm->watchdog; collective. `folder` holds the heartbeats and is shared by all ranks; the
  * report goes to `log` (duplicated here; -1: none). `seconds` 0 leaves the watchdog off; values below 2 count as 2.
- * All ranks return the same status. */
+ * All ranks return the same status, and after a failure none watches. */
 Status watchdog_start(Comm *comm, const char *folder, int log, double seconds, Error *err);
 
 /* Stops the threads, removes this rank's heartbeat and clears comm->watchdog. Not collective; fine when off. */

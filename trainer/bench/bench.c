@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kernels/base/clock.h"
 #include "kernels/base/philox.h"
 
 enum { BENCH_SETS = 64 };
