@@ -40,13 +40,10 @@ static void list_buffers(Explainer *e, Buffer list[EXPLAINER_BUFFERS]) {
     memcpy(list, all, sizeof all);
 }
 
-Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model, Heads *heads, int64_t max_rows,
-                      Error *err) {
-    *e = (Explainer){.options = *options,
-                     .kind = explainer_kind(options->method),
-                     .model = model,
-                     .heads = heads,
-                     .max_rows = max_rows};
+static Status init_parts(Explainer *e, Error *err) {
+    Model *model = e->model;
+    const ExplainOptions *options = &e->options;
+    Buffer list[EXPLAINER_BUFFERS];
     e->h = e->w = model->shape.size;
     e->channels = 3;
     if (e->kind->at_layer) {
@@ -58,11 +55,23 @@ Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model,
     }
     const int fold = options->bn == EXPLAIN_BN_RUNNING;
     e->updates = !fold && options->update_running_stats;
-    RETURN_IF(plan_init_explain(&e->explain, model, e->tensor, fold, max_rows, err));
-    RETURN_IF(plan_init_infer(&e->infer, model, fold, max_rows, err));
-    Buffer list[EXPLAINER_BUFFERS];
+    RETURN_IF(plan_init_explain(&e->explain, model, e->tensor, fold, e->max_rows, err));
+    RETURN_IF(plan_init_infer(&e->infer, model, fold, e->max_rows, err));
     list_buffers(e, list);
     return buffers_alloc(model->device, list, EXPLAINER_BUFFERS, err);
+}
+
+Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model, Heads *heads, int64_t max_rows,
+                      Error *err) {
+    *e = (Explainer){.options = *options,
+                     .kind = explainer_kind(options->method),
+                     .model = model,
+                     .heads = heads,
+                     .max_rows = max_rows};
+    const Status status = init_parts(e, err);
+    if (status != STATUS_OK)
+        explainer_free(e);
+    return status;
 }
 
 void explainer_free(Explainer *e) {

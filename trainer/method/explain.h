@@ -46,7 +46,8 @@ typedef struct Explainer {
 /* Options as the configuration says, for training. */
 ExplainOptions explain_options(const Config *config, const float mean[3], const float std[3]);
 
-/* For up to `max_rows` images; the caller gives it its arena before the first use. On failure explainer_free. */
+/* For up to `max_rows` images; the caller gives it its arena before the first use. STATUS_CONFIG when the encoder has
+ * no such stage, STATUS_SYSTEM when memory is short; then nothing is left to free. */
 Status explainer_init(Explainer *e, const ExplainOptions *options, Model *model, Heads *heads, int64_t max_rows,
                       Error *err);
 /* Fine when not initialised. */

@@ -46,13 +46,9 @@ static void list_buffers(Lars *l, Buffer list[2]) {
     list[1] = (Buffer){(void **)&l->sums, 2 * sizeof(double) * (size_t)l->count};
 }
 
-static Status init(Optimiser *o, Error *err) {
+static Status init_pieces(Optimiser *o, Lars *l, Error *err) {
     Device *device = o->model->device;
     Buffer list[2];
-    Lars *l = calloc(1, sizeof *l);
-    o->own = l;
-    if (!l)
-        return error_set(err, STATUS_SYSTEM, "out of memory for the optimiser");
     l->count = cut(o->model, NULL);
     l->pieces = calloc((size_t)l->count, sizeof *l->pieces);
     if (!l->pieces)
@@ -74,6 +70,15 @@ static void release(Optimiser *o) {
     buffers_free(o->model->device, list, 2);
     free(l->pieces);
     free(l);
+    o->own = NULL;
+}
+
+static Status init(Optimiser *o, Error *err) {
+    Lars *l = o->own = calloc(1, sizeof *l);
+    const Status status = l ? init_pieces(o, l, err) : error_set(err, STATUS_SYSTEM, "out of memory for the optimiser");
+    if (status != STATUS_OK)
+        release(o);
+    return status;
 }
 
 static void update(const Optimiser *o, double lr, int64_t begin, int64_t end) {

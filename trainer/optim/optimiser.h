@@ -16,7 +16,8 @@ typedef struct Optimiser Optimiser;
 typedef struct OptimiserKind {
     const char *name;                   /* the value of optim.name */
     const char *slots[OPTIMISER_SLOTS]; /* what each is called in a checkpoint: slots[0]/PARAMETER; NULL: not used */
-    /* Device memory and tables of its own (Optimiser.own); NULL when it needs none. */
+    /* Device memory and tables of its own (Optimiser.own); NULL when it needs none. A failed `init` leaves nothing to
+     * free, and `free` does nothing where nothing is. */
     Status (*init)(Optimiser *optimiser, Error *err);
     void (*free)(Optimiser *optimiser);
     /* Changes the parameters of the arena's range [begin, end), which begins and ends where spans do. */

@@ -74,10 +74,10 @@ Status device_open_cpu(Device *device, int threads, int level, Error *err) {
     device->threads = processors_team(threads > 0 ? threads : omp_get_max_threads());
     if (level == 0)
         RETURN_IF(cpu_level_best(&level, err));
-    device->ops = cpu_level_ops(level);
     CpuDevice *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return error_set(err, STATUS_SYSTEM, "cannot open the CPU device: out of memory");
+    device->ops = cpu_level_ops(level);
     cpu_use_threads(device);
     dnnl_status_t made = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
     if (made != dnnl_success)

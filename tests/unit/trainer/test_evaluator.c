@@ -79,6 +79,38 @@ static EvalResult evaluate(Model *model, const Dataset *dataset, int method, con
     return result;
 }
 
+static Status refuse(Device *device, size_t bytes, void **out, Error *err) {
+    (void)device, (void)out;
+    return error_set(err, STATUS_SYSTEM, "no %zu bytes", bytes);
+}
+
+/* A device without memory, and a stage that there is none of. */
+static void check_failed_init(Device *d, Comm *comm) {
+    const ModelShape shape = {.encoder = "wrn-40-2", .width = 4, .classes = CLASSES, .projection = 4, .size = SIDE};
+    const Ops *all = d->ops;
+    Ops ops = *all;
+    MemoryOps memory = *all->memory;
+    Model model;
+    Heads heads;
+    Explainer e;
+    Error err;
+    ExplainOptions options = {.method = EXPLAIN_GRADCAM, .bn = EXPLAIN_BN_RUNNING, .stage = 3};
+    assert_int_equal(model_init(&model, d, comm, &shape, DTYPE_F32, 3, &err), STATUS_OK);
+    assert_int_equal(heads_init(&heads, &model, 1, &err), STATUS_OK);
+    memory.alloc = refuse;
+    ops.memory = &memory;
+    d->ops = &ops;
+    assert_int_equal(explainer_init(&e, &options, &model, &heads, 1, &err), STATUS_SYSTEM);
+    d->ops = all;
+    assert_true(!e.model && !e.explain.offset && !e.infer.offset);
+    options.stage = 4;
+    assert_int_equal(explainer_init(&e, &options, &model, &heads, 1, &err), STATUS_CONFIG);
+    assert_null(e.model);
+    explainer_free(&e);
+    heads_free(&heads);
+    model_free(&model);
+}
+
 static void check_any_explainer(Device *d, const Dataset *dataset) {
     const ModelShape shape = {.encoder = "resnet10", .width = 8, .classes = CLASSES, .projection = 4, .size = SIDE};
     Comm comm;
@@ -101,10 +133,11 @@ static void check_any_explainer(Device *d, const Dataset *dataset) {
         before = drop;
     }
     model_free(&model);
+    check_failed_init(d, &comm);
     comm_finalize(&comm);
 }
 
-static void test_any_explainer(void **state) {
+static void test_explainers(void **state) {
     const SyntheticOptions synthetic = {7, CLASSES, SIDE, 2, IMAGES / CLASSES, 0.5};
     const ImportOptions options = {.threads = 1, .shard_rows = 16, .chunk_rows = 16};
     char dir[FOLDER_BYTES];
@@ -123,7 +156,7 @@ int main(void) {
         cmocka_unit_test(test_metric_names),
         cmocka_unit_test(test_suite_lists),
         cmocka_unit_test(test_explainer_names),
-        cmocka_unit_test(test_any_explainer),
+        cmocka_unit_test(test_explainers),
     };
     return cmocka_run_group_tests(tests, open_test_device, close_test_device);
 }

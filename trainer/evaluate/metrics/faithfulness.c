@@ -18,9 +18,8 @@ static void list_buffers(Change *c, int64_t rows, Buffer list[CHANGE_BUFFERS]) {
     list[2] = (Buffer){(void **)&c->after, sizeof *c->after * (size_t)rows};
 }
 
-Status faithfulness_open(MetricRun *run, Error *err) {
+static Status open_change(const MetricRun *run, Change *c, Error *err) {
     Buffer list[CHANGE_BUFFERS];
-    Change *c = run->own = calloc(1, sizeof *c);
     if (c) {
         c->host_before = calloc((size_t)run->max_rows, sizeof *c->host_before);
         c->host_after = calloc((size_t)run->max_rows, sizeof *c->host_after);
@@ -29,6 +28,14 @@ Status faithfulness_open(MetricRun *run, Error *err) {
         return error_set(err, STATUS_SYSTEM, "out of memory for evaluation batches of %lld", (long long)run->max_rows);
     list_buffers(c, run->max_rows, list);
     return buffers_alloc(run->explainer->model->device, list, CHANGE_BUFFERS, err);
+}
+
+Status faithfulness_open(MetricRun *run, Error *err) {
+    Change *c = run->own = calloc(1, sizeof *c);
+    const Status status = open_change(run, c, err);
+    if (status != STATUS_OK)
+        faithfulness_close(run);
+    return status;
 }
 
 void faithfulness_close(MetricRun *run) {

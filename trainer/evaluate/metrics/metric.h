@@ -68,7 +68,8 @@ struct Metric {
     const char *title;      /* heads its numbers in a table; NULL: they are of the split's images themselves */
     int needs_saliency;
     MetricNumber numbers[METRIC_NUMBERS]; /* until the first without a name */
-    /* Memory that it needs while it works; NULL: none. `close` also follows an `open` that failed. */
+    /* Memory that it needs while it works; NULL: none. A failed `open` leaves nothing to close, and `close` does
+     * nothing where nothing is open. */
     Status (*open)(MetricRun *run, Error *err);
     void (*close)(MetricRun *run);
     void (*add)(MetricRun *run, const MetricBatch *batch);
