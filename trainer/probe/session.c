@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "kernels/base/share.h"
+#include "kernels/buffers.h"
 #include "trainer/run/resume/state.h"
 
 /* /NAME [3] of IN into `to`; left alone when there is none. */
@@ -45,8 +46,7 @@ static Status create_output(ProbeSession *p, Error *err) {
     return array_file_create(&p->out, o->out, err);
 }
 
-static Status open_parts(ProbeSession *p, const char *sample_dataset, Error *err) {
-    RETURN_IF(runtime_open(&p->runtime, p->config, NULL, 0, err));
+static Status open_files(ProbeSession *p, const char *sample_dataset, Error *err) {
     const Comm *comm = &p->runtime.comm;
     RETURN_IF(array_file_open(&p->in, p->options->in, err));
     RETURN_IF(read_normalisation(p, err));
@@ -63,10 +63,13 @@ static Status open_parts(ProbeSession *p, const char *sample_dataset, Error *err
             p->rows = count;
         }
     }
-    Status status = STATUS_OK;
-    if (comm->rank == 0)
-        status = create_output(p, err);
-    return comm_agree(&p->runtime.comm, status, err);
+    return comm->rank == 0 ? create_output(p, err) : STATUS_OK;
+}
+
+/* A file that one rank alone cannot read stops them all. */
+static Status open_parts(ProbeSession *p, const char *sample_dataset, Error *err) {
+    RETURN_IF(runtime_open(&p->runtime, p->config, NULL, 0, err));
+    return comm_agree(&p->runtime.comm, open_files(p, sample_dataset, err), err);
 }
 
 /* OUT appears when every rank is done, and not at all when one failed. */
@@ -191,7 +194,7 @@ Status probe_images(ProbeSession *p, const char *name, int size, void **device, 
     RETURN_IF(array_read(p->in, name, ARRAY_F32, 4, &images, err));
     const int64_t px = (int64_t)size * size;
     Status status = STATUS_OK;
-    float *staged = NULL;
+    void *staged = NULL;
     if (images.shape[0] != p->total || images.shape[1] != 3 || images.shape[2] != size || images.shape[3] != size) {
         status = error_set(err, STATUS_DATA, "%s: %s must be [%lld,3,%d,%d]", p->options->in, name, (long long)p->total,
                            size, size);
@@ -200,14 +203,12 @@ Status probe_images(ProbeSession *p, const char *name, int size, void **device, 
     Device *d = &p->runtime.device;
     const size_t count = (size_t)(p->rows * 3 * px);
     *bytes = count * dtype_size(p->model.dtype) + 64;
-    GOTO_IF(d->ops->memory->alloc(d, *bytes, device, err), done);
-    void *copy = NULL;
-    GOTO_IF(d->ops->memory->alloc(d, count * sizeof(float) + 64, &copy, err), done);
-    staged = copy;
+    const Buffer buffers[] = {{device, *bytes}, {&staged, count * sizeof(float) + 64}};
+    GOTO_IF(buffers_alloc(d, buffers, 2, err), done);
     d->ops->memory->copy_in(d, staged, images.f32 + p->first * 3 * px, count * sizeof(float));
     d->ops->convert->nchw_to_nhwc(d, p->rows, 3, (int)px, staged, p->model.dtype, *device);
     d->ops->stream->sync(d);
-    d->ops->memory->release(d, staged, count * sizeof(float) + 64);
+    buffers_free(d, &buffers[1], 1);
 done:
     array_free(&images);
     return status;
@@ -223,7 +224,7 @@ Status probe_labels(ProbeSession *p, const char *name, int classes, int32_t **ho
         if (labels.i32[i] < 0 || labels.i32[i] >= classes)
             status = error_set(err, STATUS_DATA, "%s: %s[%lld] = %d is no class of 0..%d", p->options->in, name,
                                (long long)i, labels.i32[i], classes - 1);
-    *host = calloc((size_t)p->rows + 1, sizeof **host);
+    *host = status == STATUS_OK ? calloc((size_t)p->rows + 1, sizeof **host) : NULL;
     if (status == STATUS_OK && !*host)
         status = error_set(err, STATUS_SYSTEM, "out of memory for labels");
     if (status == STATUS_OK)

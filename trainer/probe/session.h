@@ -40,12 +40,12 @@ Status probe_open(ProbeSession *p, const ProbeOptions *options, const Config *co
 Status probe_model(ProbeSession *p, int size, int classes, Error *err);
 Status probe_close(ProbeSession *p, Status status, Error *err);
 
-/* This rank's share of /NAME [n,3,H,W] f32 as a fresh device buffer NHWC of the model's dtype (*bytes long). Sets
- * *size. */
+/* This rank's share of /NAME [n,3,size,size] f32 as a fresh device buffer NHWC of the model's dtype (*bytes long),
+ * which the caller releases; NULL on failure. STATUS_DATA for another shape. */
 Status probe_images(ProbeSession *p, const char *name, int size, void **device, size_t *bytes, Error *err);
 /* Side of the square images in /NAME; STATUS_DATA when they are not [n,3,S,S]. */
 Status probe_image_size(ProbeSession *p, const char *name, int *size, Error *err);
-/* This rank's share of /NAME [n] i32; checked against [0, classes). Caller frees. */
+/* This rank's share of /NAME [n] i32; checked against [0, classes). Caller frees; NULL on failure. */
 Status probe_labels(ProbeSession *p, const char *name, int classes, int32_t **host, Error *err);
 
 /* Gathers `columns`-wide rows of every rank and writes [n, shape...]; `host` [rows, columns]. */
