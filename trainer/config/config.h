@@ -166,11 +166,12 @@ typedef enum ConfigChange {
 enum { CONFIG_SETTINGS = 6144 };
 void config_settings(const Config *config, char out[CONFIG_SETTINGS]);
 
+typedef void TellDifference(void *ctx, ConfigChange change, const char *key, const char *was, const char *is);
+
 /* Calls `tell` for each key of `settings` whose value in `config` is another. Keys that do not exist any more are left
- * out. */
-void config_compare(const Config *config, const char *settings,
-                    void (*tell)(void *ctx, ConfigChange change, const char *key, const char *was, const char *is),
-                    void *ctx);
+ * out. A key of a run's identity that the settings do not name is younger than they are: the run had its default. Empty
+ * settings say nothing. */
+void config_compare(const Config *config, const char *settings, TellDifference *tell, void *ctx);
 
 /* Name of an enum-valued key's value, e.g. config_name("method", METHOD_EXCON) = "excon". */
 const char *config_name(const char *key, int value);

@@ -245,6 +245,14 @@ static void test_settings(void **state) {
     told = (Told){0};
     config_compare(&one, "a.key.of.old=1\nseed=3\nno line\n\noptim.lr=0.5", tell, &told);
     assert_string_equal(told.text, "seed:3:1;");
+    told = (Told){0}; /* settings from before there were optimisers to choose from */
+    config_accepts(&two, "optim:\n  name: lars\n");
+    config_compare(&two, "\nseed=1\nnot.optim.name=lars\noptim.lr=0.5\n", tell, &told);
+    assert_string_equal(told.text, "optim.name:sgd:lars;");
+    assert_int_equal(told.count[CHANGE_IDENTITY], 1);
+    told = (Told){0};
+    config_compare(&two, "", tell, &told);
+    assert_string_equal(told.text, "");
 }
 
 static void test_round_trip(void **state) {
