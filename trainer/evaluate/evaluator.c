@@ -108,12 +108,15 @@ static void fill_sheet(Evaluator *e, const Batch *batch) {
     Explainer *x = &e->explainer;
     const int64_t n = batch->rows < SHEET_ROWS ? batch->rows : SHEET_ROWS;
     const size_t px = (size_t)m->shape.size * (size_t)m->shape.size, bytes = plan_row_bytes(m, 0);
+    int32_t labels[SHEET_ROWS];
     e->sheet->rows = (int)n;
     for (int64_t i = 0; i < n; i++) {
         const size_t from = (size_t)(i * batch->rows / n);
         memory->copy(m->device, (char *)x->masked + (size_t)i * bytes, (const char *)e->images + from * bytes, bytes);
         memcpy(e->sheet->images + (size_t)i * px * 3, batch->images + from * px * 3, px * 3);
+        labels[i] = batch->labels[from];
     }
+    memory->copy_in(m->device, e->labels, labels, sizeof *labels * (size_t)n);
     explain_saliency(x, x->masked, e->labels, n, n);
     memory->copy_out(m->device, e->sheet->maps, x->up, sizeof(float) * (size_t)n * px);
 }

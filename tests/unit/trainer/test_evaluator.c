@@ -57,6 +57,51 @@ static void test_explainer_names(void **state) {
     assert_string_equal(config_name("explain.method", EXPLAIN_INTEGRATED), "integrated");
 }
 
+enum { BATCH = 12, PIXELS = SIDE * SIDE };
+
+/* The sheet of `n` images in one batch, their labels explained. */
+static void take_sheet(Model *model, const Dataset *dataset, const int64_t *ids, int64_t n, Sheet *sheet) {
+    static Evaluator e;
+    EvalResult result;
+    Config config;
+    Error err = {0};
+    config_defaults(&config, PROFILE_RECOMMENDED);
+    ExplainOptions options = evaluator_explanation(&config, dataset->mean, dataset->std);
+    options.target = TARGET_LABEL;
+    assert_int_equal(sheet_init(sheet, SIDE, &err), STATUS_OK);
+    assert_int_equal(evaluator_init(&e, &config, model, n, metrics_of_suite("accuracy"), &options, dataset->mean,
+                                    dataset->std, &err),
+                     STATUS_OK);
+    e.sheet = sheet;
+    assert_int_equal(evaluator_run(&e, dataset, SPLIT_VAL, ids, n, &result, &err), STATUS_OK);
+    evaluator_free(&e);
+}
+
+/* Of a batch larger than the sheet, images from all over it are explained, each with its own label. */
+static void check_sheet(Model *model, const Dataset *dataset) {
+    int64_t all[BATCH], chosen[SHEET_ROWS];
+    Sheet of_all, of_chosen;
+    for (int64_t i = 0; i < BATCH; i++)
+        all[i] = 2 * i;
+    for (int i = 0; i < SHEET_ROWS; i++)
+        chosen[i] = all[i * BATCH / SHEET_ROWS];
+    take_sheet(model, dataset, all, BATCH, &of_all);
+    take_sheet(model, dataset, chosen, SHEET_ROWS, &of_chosen);
+    assert_int_equal(of_all.rows, SHEET_ROWS);
+    assert_memory_equal(of_all.images, of_chosen.images, SHEET_ROWS * PIXELS * 3);
+    for (int row = 0; row < SHEET_ROWS; row++) {
+        const float *map = of_all.maps + row * PIXELS, *other = of_chosen.maps + row * PIXELS;
+        double difference = 0, size = 0;
+        for (int p = 0; p < PIXELS; p++) {
+            difference += pow((double)map[p] - (double)other[p], 2);
+            size += pow((double)map[p], 2);
+        }
+        assert_true(size > 0 && difference <= 1e-8 * size);
+    }
+    sheet_free(&of_all);
+    sheet_free(&of_chosen);
+}
+
 /* Numbers of the val split with maps by `method`. */
 static EvalResult evaluate(Model *model, const Dataset *dataset, int method, const char *suite) {
     static Evaluator e;
@@ -132,6 +177,7 @@ static void check_any_explainer(Device *d, const Dataset *dataset) {
         assert_true(drop != before); /* other maps keep other pixels */
         before = drop;
     }
+    check_sheet(&model, dataset);
     model_free(&model);
     check_failed_init(d, &comm);
     comm_finalize(&comm);
