@@ -212,9 +212,9 @@ Status trainer_open(Trainer *t, const Config *config, const TrainerOptions *opti
     if (t->runtime.comm.rank == 0)
         config_idle(&t->config, say_setting, &t->report.log);
     warn_of_rate(t);
-    trainer_write_status(t, "training");
     t->report.started = clock_seconds();
-    t->report.steps_at_start = t->at.step;
+    t->report.steps_at_start = t->at.step; /* before the status, which estimates from it */
+    trainer_write_status(t, "training");
     return STATUS_OK;
 }
 
