@@ -57,8 +57,16 @@ static void play(Comm *comm, const char *scene, const char *folder) {
 static int rank_main(const char *scene, const char *folder, double seconds) {
     Comm comm;
     Error err = {.code = STATUS_OK};
-    if (comm_init(&comm, &err) != STATUS_OK || watchdog_start(&comm, folder, -1, seconds, &err) != STATUS_OK) {
+    char own[1200];
+    if (comm_init(&comm, &err) != STATUS_OK) {
         fprintf(stderr, "%s\n", err.message);
+        return (int)err.code;
+    }
+    const int refused = !strcmp(scene, "refused") && comm.rank == 1; /* its folder is not there */
+    snprintf(own, sizeof own, "%s%s", folder, refused ? "/absent" : "");
+    if (watchdog_start(&comm, own, -1, seconds, &err) != STATUS_OK) {
+        fprintf(stderr, "%s\n%s\n", err.message, comm.watchdog ? "still watched" : "not watched");
+        comm_finalize(&comm);
         return (int)err.code;
     }
     play(&comm, scene, folder);
@@ -177,6 +185,17 @@ static void zero_is_off(void **state) {
     assert_int_equal(scene.heartbeats, 0);
 }
 
+/* The other rank's watchdog has started then, and is stopped again. */
+static void one_that_cannot_start_leaves_none(void **state) {
+    (void)state;
+    const Scene scene = run_scene("refused", 2, LIMIT);
+    assert_int_equal(scene.status, STATUS_CANNOT_CREATE);
+    assert_says(&scene, "/absent/heartbeat-0001");
+    assert_says(&scene, "not watched");
+    assert_not_said(&scene, "still watched");
+    assert_int_equal(scene.heartbeats, 0);
+}
+
 int main(int argc, char **argv) {
     if (argc == 5 && !strcmp(argv[1], "rank"))
         return rank_main(argv[2], argv[3], atof(argv[4]));
@@ -187,6 +206,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(lost_folder_names_nobody),
         cmocka_unit_test(silence_below_the_limit_is_fine),
         cmocka_unit_test(zero_is_off),
+        cmocka_unit_test(one_that_cannot_start_leaves_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
