@@ -19,7 +19,7 @@ say "a dataset: shapes on textures (in val the texture misleads)"
 "$excon" import synthetic demo/data --classes 4 --train-per-class 500 --val-per-class 100
 say "train: two ranks, configs/demo.yaml"
 mpirun -n 2 "$excon" train configs/demo.yaml
-say "evaluate: accuracy, and faithfulness of the explanations"
+say "evaluate: accuracy, calibration, and faithfulness of the explanations"
 mpirun -n 2 "$excon" eval demo/run --sheet demo/saliency.png
 cat <<'END'
 

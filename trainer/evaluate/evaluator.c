@@ -36,12 +36,13 @@ static int measures(const Evaluator *e, int m) {
     return (int)(e->metrics >> m & 1);
 }
 
-static Status open_metrics(Evaluator *e, Error *err) {
+static Status open_metrics(Evaluator *e, int64_t images, Error *err) {
     for (int m = 0; m < METRIC_COUNT; m++) {
         const Metric *metric = metric_at(m);
         if (!measures(e, m))
             continue;
-        e->runs[m] = (MetricRun){.metric = metric, .explainer = &e->explainer, .max_rows = e->max_rows};
+        e->runs[m] =
+            (MetricRun){.metric = metric, .explainer = &e->explainer, .images = images, .max_rows = e->max_rows};
         e->needs_saliency |= metric->needs_saliency;
         if (metric->open)
             RETURN_IF(metric->open(&e->runs[m], err));
@@ -60,14 +61,14 @@ ExplainOptions evaluator_explanation(const Config *config, const float mean[3], 
     return options;
 }
 
-static Status init_parts(Evaluator *e, const ExplainOptions *explanation, const float mean[3], const float std[3],
-                         Error *err) {
+static Status init_parts(Evaluator *e, int64_t images, const ExplainOptions *explanation, const float mean[3],
+                         const float std[3], Error *err) {
     RETURN_IF(heads_init(&e->heads, e->model, e->max_rows, err));
     RETURN_IF(explainer_init(&e->explainer, explanation, e->model, &e->heads, e->max_rows, err));
     e->arena_bytes = explainer_arena_bytes(&e->explainer);
     RETURN_IF(feed_init(&e->feed, e->model->device, NULL, e->max_rows, e->model->shape.size, mean, std, err));
     RETURN_IF(allocate(e, err));
-    return open_metrics(e, err);
+    return open_metrics(e, images, err);
 }
 
 Status evaluator_init(Evaluator *e, const Config *config, Model *model, int64_t images, MetricSet metrics,
@@ -77,7 +78,7 @@ Status evaluator_init(Evaluator *e, const Config *config, Model *model, int64_t 
     if (e->batch > images)
         e->batch = images > 0 ? images : 1;
     e->max_rows = (e->batch + e->comm->size - 1) / e->comm->size;
-    Status status = init_parts(e, explanation, mean, std, err);
+    Status status = init_parts(e, images, explanation, mean, std, err);
     if (status != STATUS_OK)
         evaluator_free(e);
     return status;
@@ -139,6 +140,7 @@ static MetricBatch classify(Evaluator *e, const Batch *batch, double *nonfinite)
         *nonfinite += !isfinite(e->host_likelihood[i]);
     return (MetricBatch){.rows = rows,
                          .global_rows = batch->global_rows,
+                         .global_first = batch->global_first,
                          .images = e->images,
                          .labels = e->labels,
                          .logits = e->logits,
@@ -183,7 +185,7 @@ static Status run_batches(Evaluator *e, Loader *loader, Sums *sums, Error *err) 
     }
 }
 
-static void finish(Evaluator *e, Sums *sums, EvalResult *result) {
+static Status finish(Evaluator *e, Sums *sums, EvalResult *result, Error *err) {
     for (int m = 0; m < METRIC_COUNT; m++)
         memcpy(sums->of_metrics[m], e->runs[m].sums, sizeof sums->of_metrics[m]);
     comm_host_sum_f64(e->comm, (double *)sums, (int)(sizeof *sums / sizeof(double)));
@@ -192,8 +194,10 @@ static void finish(Evaluator *e, Sums *sums, EvalResult *result) {
         MetricRun *run = &e->runs[m];
         memcpy(run->sums, sums->of_metrics[m], sizeof run->sums);
         if (measures(e, m))
-            run->metric->finish(run, sums->count > 0 ? sums->count : 1, result->values[m]);
+            RETURN_IF(comm_agree(
+                e->comm, run->metric->finish(run, sums->count > 0 ? sums->count : 1, result->values[m], err), err));
     }
+    return STATUS_OK;
 }
 
 Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const int64_t *ids, int64_t n,
@@ -224,6 +228,5 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
     if (loader)
         loader_close(loader);
     RETURN_IF(status);
-    finish(e, &sums, result);
-    return STATUS_OK;
+    return finish(e, &sums, result, err);
 }

@@ -11,7 +11,7 @@ typedef struct EvalResult {
     int64_t count;
     int64_t nonfinite; /* images whose outputs are NaN or infinite: no hits; they make the numbers below NaN */
     MetricSet metrics; /* what was measured */
-    double values[METRIC_COUNT][METRIC_NUMBERS]; /* as the table's entry names them; fractions or nats; else 0 */
+    double values[METRIC_COUNT][METRIC_NUMBERS]; /* as the table's entry names them and in its units; else 0 */
 } EvalResult;
 
 typedef struct Evaluator {

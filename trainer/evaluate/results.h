@@ -7,10 +7,12 @@
 #include "io/records/records.h"
 #include "trainer/evaluate/evaluator.h"
 
-/* One number ("top1"), as a fraction or in nats; NaN when it was not measured, or there is none of that name. */
+/* One number ("top1"), as its unit says, fractions as such; NaN when it was not measured, or there is none of that
+ * name. */
 double results_value(const EvalResult *result, const char *name);
 
-/* Adds what was measured: top1, top5, nll; drop ... of the suite faithfulness; soft_drop ... of soft. */
+/* Adds what was measured: top1, top5, nll; brier, ece ... of the suite calibration; drop ... of faithfulness; soft_drop
+ * ... of soft. */
 void results_json(const EvalResult *result, Json *json);
 
 /* Adds what was not measured now but stands in `earlier`, the text of a flat JSON object written by results_json. */

@@ -19,7 +19,7 @@ check 'a short run' $?
 "$excon" eval "$scratch/run" --json >"$scratch/one.json" 2>"$scratch/log"
 "$mpirun" -n 3 "$excon" eval "$scratch/run" --json >"$scratch/three.json" 2>>"$scratch/log"
 worst=0
-for key in count top1 top5 nll drop increase gain decrease soft_drop soft_increase soft_gain soft_decrease; do
+for key in count top1 top5 nll brier drop increase gain decrease soft_drop soft_increase soft_gain soft_decrease; do
     a=$(value "$scratch/one.json" $key)
     b=$(value "$scratch/three.json" $key)
     # f32 logits of another batch split differ in the last bits only; a count may not move at all
@@ -39,24 +39,25 @@ check 'recorded in eval.json and metrics.jsonl' $? "$scratch/one.json"
 
 # A suite measures what it names, and nothing else.
 good=1
-for suite in accuracy faithfulness soft; do
+for suite in accuracy calibration faithfulness soft; do
     "$excon" eval "$scratch/run" --json --suite "$suite" >"$scratch/$suite.json" 2>"$scratch/log" || good=0
 done
 [ -z "$(value "$scratch/accuracy.json" drop)$(value "$scratch/accuracy.json" soft_drop)" ] || good=0
+[ -n "$(value "$scratch/calibration.json" ece)" ] && [ -z "$(value "$scratch/accuracy.json" ece)$(value "$scratch/calibration.json" drop)" ] || good=0
 [ -n "$(value "$scratch/faithfulness.json" drop)" ] && [ -z "$(value "$scratch/faithfulness.json" soft_drop)" ] || good=0
 [ -z "$(value "$scratch/soft.json" drop)" ] && [ -n "$(value "$scratch/soft.json" soft_drop)" ] || good=0
 "$excon" eval "$scratch/run" --suite shap >/dev/null 2>"$scratch/log"
-[ $? = 64 ] && grep -q 'accuracy, faithfulness, soft, all' "$scratch/log" || good=0
+[ $? = 64 ] && grep -q 'accuracy, calibration, faithfulness, soft, all' "$scratch/log" || good=0
 [ $good = 1 ]
 check suites $?
 
 # eval.json holds what all suites measured of one checkpoint, and nothing of another one.
 good=1
 rm -f "$scratch/run/eval.json"
-for suite in accuracy faithfulness soft accuracy; do
+for suite in accuracy calibration faithfulness soft accuracy; do
     "$excon" eval "$scratch/run" --suite "$suite" >/dev/null 2>"$scratch/log" || good=0
 done
-for key in top1 drop soft_drop; do
+for key in top1 ece smooth_ece drop soft_drop; do
     [ "$(value "$scratch/run/eval.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
 done
 [ $good = 1 ]
@@ -72,7 +73,7 @@ good=1
 mkdir "$scratch/alone"
 cp "$scratch/run/checkpoints/$first" "$scratch/alone/model.h5"
 "$excon" eval "$scratch/alone/model.h5" --data "$scratch/data" --json >"$scratch/alone.json" 2>"$scratch/log" || good=0
-for key in count top1 nll drop soft_drop; do
+for key in count top1 nll brier mce drop soft_drop; do
     [ "$(value "$scratch/alone.json" $key)" = "$(value "$scratch/one.json" $key)" ] || good=0
 done
 [ "$(ls "$scratch/alone")" = model.h5 ] || good=0

@@ -42,7 +42,7 @@ static void test_suite_lists(void **state) {
     char list[200], cut[10];
     (void)state;
     metrics_list_suites(", ", 0, list, sizeof list);
-    assert_ptr_equal(strstr(list, "accuracy, faithfulness, soft"), list);
+    assert_ptr_equal(strstr(list, "accuracy, calibration, faithfulness, soft"), list);
     metrics_list_suites(", ", 1, cut, sizeof cut);
     assert_string_equal(cut, "accuracy,");
 }
@@ -156,6 +156,18 @@ static void check_failed_init(Device *d, Comm *comm) {
     model_free(&model);
 }
 
+/* A model whose outputs are NaN: no measure of its probabilities is a number. */
+static void check_nan(Model *model, const Dataset *dataset) {
+    const float bad = NAN;
+    const Metric *calibration = metric_at(METRIC_calibration);
+    model->device->ops->memory->copy_in(model->device, model->master, &bad, sizeof bad);
+    const EvalResult result = evaluate(model, dataset, EXPLAIN_GRADCAM, "calibration");
+    assert_int_equal(result.nonfinite, IMAGES);
+    for (int n = 0; n < METRIC_NUMBERS && calibration->numbers[n].name; n++)
+        if (!isnan(results_value(&result, calibration->numbers[n].name)))
+            fail_msg("%s is a number", calibration->numbers[n].name);
+}
+
 static void check_any_explainer(Device *d, const Dataset *dataset) {
     const ModelShape shape = {.encoder = "resnet10", .width = 8, .classes = CLASSES, .projection = 4, .size = SIDE};
     Comm comm;
@@ -164,20 +176,25 @@ static void check_any_explainer(Device *d, const Dataset *dataset) {
     assert_int_equal(comm_init(&comm, &err), STATUS_OK);
     assert_int_equal(model_init(&model, d, &comm, &shape, DTYPE_F32, 3, &err), STATUS_OK);
     const EvalResult plain = evaluate(&model, dataset, EXPLAIN_GRADCAM, "accuracy");
+    const EvalResult calibrated = evaluate(&model, dataset, EXPLAIN_GRADCAM, "calibration");
     double before = NAN;
     assert_int_equal(plain.count, IMAGES);
     assert_int_equal(plain.nonfinite, 0);
     assert_true(isnan(results_value(&plain, "drop")));
+    const double ece = results_value(&calibrated, "ece");
+    assert_true(ece > 0 && ece < 1);
     for (int method = 0; method < EXPLAIN_METHOD_COUNT; method++) {
         const EvalResult result = evaluate(&model, dataset, method, "all");
         const double drop = results_value(&result, "drop");
         assert_true(results_value(&result, "top1") == results_value(&plain, "top1"));
         assert_true(results_value(&result, "nll") == results_value(&plain, "nll"));
+        assert_true(results_value(&result, "ece") == ece); /* other metrics' passes leave the logits alone */
         assert_true(drop >= 0 && drop <= 1 && results_value(&result, "soft_drop") <= 1);
         assert_true(drop != before); /* other maps keep other pixels */
         before = drop;
     }
     check_sheet(&model, dataset);
+    check_nan(&model, dataset);
     model_free(&model);
     check_failed_init(d, &comm);
     comm_finalize(&comm);

@@ -52,7 +52,7 @@ else
 fi
 list "$scratch/run/events/eval"
 has "scalar val/top1 [48] $number_pattern" "scalar val/top5 [48] $number_pattern" "scalar val/nll [48] $number_pattern" \
-    "scalar val/drop [48] $number_pattern" "scalar val/soft_increase [48] $number_pattern"
+    "scalar val/ece [48] $number_pattern" "scalar val/drop [48] $number_pattern" "scalar val/soft_increase [48] $number_pattern"
 check evaluation $? "$scratch/list"
 
 # A classifier with a pass of its own has its own steps; official runs select on val.

@@ -42,8 +42,6 @@ typedef struct Forecasts {
 /* Confidences and hits. The predicted class is the first of the largest logits. STATUS_SYSTEM without memory; free with
  * forecasts_free in any case. */
 Status forecasts_top_label(Forecasts *f, const ClassifierOutput *output, Error *err);
-/* Probabilities of class c, and which samples are of class c. */
-Status forecasts_of_class(Forecasts *f, const ClassifierOutput *output, int c, Error *err);
 void forecasts_free(Forecasts *f);
 
 /* ---- bins

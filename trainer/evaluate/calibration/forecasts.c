@@ -51,12 +51,11 @@ Status forecasts_top_label(Forecasts *f, const ClassifierOutput *output, Error *
     return STATUS_OK;
 }
 
-Status forecasts_of_class(Forecasts *f, const ClassifierOutput *output, int c, Error *err) {
-    RETURN_IF(allocate(f, output->n, err));
-    for (int64_t i = 0; i < output->n; i++) {
-        const SoftmaxRow row = softmax_row(output, i);
-        f->undefined += !row.defined;
-        f->items[i] = (Forecast){softmax_probability(&row, c), c == row.label};
+Status forecasts_of_class(Forecasts *f, int64_t n, const SoftmaxRow *rows, int c, Error *err) {
+    RETURN_IF(allocate(f, n, err));
+    for (int64_t i = 0; i < n; i++) {
+        f->undefined += !rows[i].defined;
+        f->items[i] = (Forecast){softmax_probability(&rows[i], c), c == rows[i].label};
     }
     sort(f);
     return STATUS_OK;

@@ -38,4 +38,8 @@ static inline SoftmaxRow softmax_row(const ClassifierOutput *output, int64_t i) 
     return row;
 }
 
+/* Forecasts of class c: its probabilities, and which samples are of it. `rows` [n] are of one output. As
+ * forecasts_top_label else. */
+Status forecasts_of_class(Forecasts *f, int64_t n, const SoftmaxRow *rows, int c, Error *err);
+
 #endif

@@ -13,6 +13,7 @@
 #define METRICS(X) \
     X(accuracy) \
     X(nll) \
+    X(calibration) \
     X(faithfulness_top) \
     X(faithfulness_soft)
 /* clang-format on */
@@ -28,7 +29,8 @@ enum { METRIC_NUMBERS = 8 }; /* of one metric at most */
 
 typedef enum MetricUnit {
     UNIT_FRACTION, /* people are shown percents */
-    UNIT_NATS
+    UNIT_NATS,
+    UNIT_SCORE /* a number without unit */
 } MetricUnit;
 
 typedef struct MetricNumber {
@@ -41,13 +43,14 @@ typedef struct MetricNumber {
 
 /* One batch of this rank, which may be empty. What is on the host was copied once for all metrics. */
 typedef struct MetricBatch {
-    int64_t rows, global_rows;
-    const void *images;      /* device [rows,H,W,3] of dtype, normalised */
-    const int32_t *labels;   /* device [rows] */
-    const float *logits;     /* device [rows,C]: stay as they are when a metric runs passes of its own */
-    const float *saliency;   /* device [rows,H,W] on any scale; NULL when no metric needs it */
-    const int32_t *rank;     /* host [rows]: classes placed before the label */
-    const float *likelihood; /* host [rows]: -log of the label's probability, nats */
+    int64_t rows, global_rows; /* of this rank, of all */
+    int64_t global_first;      /* where the first row of all ranks stands in the set; rank after rank follows */
+    const void *images;        /* device [rows,H,W,3] of dtype, normalised */
+    const int32_t *labels;     /* device [rows] */
+    const float *logits;       /* device [rows,C]: stay as they are when a metric runs passes of its own */
+    const float *saliency;     /* device [rows,H,W] on any scale; NULL when no metric needs it */
+    const int32_t *rank;       /* host [rows]: classes placed before the label */
+    const float *likelihood;   /* host [rows]: -log of the label's probability, nats */
 } MetricBatch;
 
 typedef struct Metric Metric;
@@ -57,6 +60,7 @@ typedef struct MetricRun {
     const Metric *metric;
     Explainer *explainer;        /* borrowed: the model (explainer->model), explain_classify for passes of the metric's
                                     own; its mask and masked are free to use, and so are the heads' buffers */
+    int64_t images;              /* of a set, at most */
     int64_t max_rows;            /* of a batch of this rank */
     void *own;                   /* what `open` made */
     double sums[METRIC_NUMBERS]; /* `add` adds to them; then summed over ranks, before `finish` */
@@ -72,10 +76,11 @@ struct Metric {
      * nothing where nothing is open. */
     Status (*open)(MetricRun *run, Error *err);
     void (*close)(MetricRun *run);
+    /* Every rank calls it for every batch, so it may communicate (explainer->model->comm). */
     void (*add)(MetricRun *run, const MetricBatch *batch);
-    /* The numbers over all `count` images (at least 1) of all ranks. Every rank calls it, so it may communicate
-     * (explainer->model->comm). */
-    void (*finish)(MetricRun *run, double count, double values[METRIC_NUMBERS]);
+    /* The numbers over all `count` images (at least 1) of all ranks. Every rank calls it, so it may communicate, but
+     * for its status, on which the evaluator agrees. */
+    Status (*finish)(MetricRun *run, double count, double values[METRIC_NUMBERS], Error *err);
 };
 
 /* Entry m of the table. */
@@ -88,6 +93,6 @@ MetricSet metrics_of_suite(const char *suite);
 void metrics_list_suites(const char *between, int help, char *out, size_t size);
 
 /* A `finish`: the sums divided by the number of images. */
-void metric_means(MetricRun *run, double count, double values[METRIC_NUMBERS]);
+Status metric_means(MetricRun *run, double count, double values[METRIC_NUMBERS], Error *err);
 
 #endif
