@@ -67,7 +67,8 @@ static Status time_steps(BenchContext *b, Step *step, const StepViews *views, Er
     }
     for (int64_t i = 0; i < rows; i++)
         labels[i] = (int32_t)((first + i) * 7 % step->model->shape.classes);
-    StepInput input = {.rows = rows, .first = first, .global_rows = o->batch, .labels = labels, .mask = 1, .lr = 0.01};
+    StepInput input = {
+        .rows = rows, .first = first, .global_rows = o->batch, .labels = labels, .mask = true, .lr = 0.01};
     double phases[PHASE_COUNT] = {0};
     int64_t accepted = 0;
     const int64_t warm_up = step->device->kind == DEVICE_CUDA ? 3 : 1; /* the second step records, later ones replay */
@@ -78,7 +79,7 @@ static Status time_steps(BenchContext *b, Step *step, const StepViews *views, Er
         if (marked)
             marks.begin();
         double begin = clock_seconds();
-        step_run(step, &input, views, 1, &report);
+        step_run(step, &input, views, true, &report);
         step->device->ops->stream->sync(step->device);
         if (marked)
             marks.end();

@@ -32,8 +32,8 @@ static Status allocate(Evaluator *e, Error *err) {
     return STATUS_OK;
 }
 
-static int measures(const Evaluator *e, int m) {
-    return (int)(e->metrics >> m & 1);
+static bool measures(const Evaluator *e, int m) {
+    return e->metrics >> m & 1;
 }
 
 static Status open_metrics(Evaluator *e, int64_t images, Error *err) {
@@ -54,8 +54,8 @@ ExplainOptions evaluator_explanation(const Config *config, const float mean[3], 
     ExplainOptions options = explain_options(config, mean, std);
     options.method = EXPLAIN_GRADCAM;
     options.bn = EXPLAIN_BN_RUNNING;
-    options.relu = 0;
-    options.update_running_stats = 0;
+    options.relu = false;
+    options.update_running_stats = false;
     options.target = TARGET_PREDICTED;
     options.fill = FILL_MEAN;
     return options;
@@ -221,7 +221,7 @@ Status evaluator_run(Evaluator *e, const Dataset *dataset, Split split, const in
         status = loader_start_epoch(loader, 1, 0, err);
     status = comm_agree(e->comm, status, err);
     if (status == STATUS_OK) {
-        walk_prepare_running(e->model, 1);
+        walk_prepare_running(e->model, true);
         status = run_batches(e, loader, &sums, err);
     }
     feed_drop(&e->feed, loader);

@@ -31,7 +31,7 @@ typedef struct Evaluator {
     int32_t *host_rank;
     float *host_likelihood; /* [max_rows] each */
     MetricSet metrics;
-    int needs_saliency; /* one of them does */
+    bool needs_saliency; /* one of them does */
     MetricRun runs[METRIC_COUNT];
     Sheet *sheet; /* borrowed, may be NULL: rank 0 fills it from the first batch */
 } Evaluator;

@@ -12,7 +12,8 @@
 #include "trainer/model/walk.h"
 
 typedef struct ExplainOptions {
-    int method, relu, bn, update_running_stats, target, fill, rule;
+    int method, bn, target, fill, rule;
+    bool relu, update_running_stats;
     int stage; /* 0 auto, 1..4 */
     int steps; /* integrated gradients */
     float threshold;
@@ -28,7 +29,7 @@ typedef struct Explainer {
     Heads *heads;       /* borrowed; rows [0, rows) of its buffers are overwritten */
     int tensor;         /* that is explained: of model_explain_tensor, or 0, the image itself */
     int h, w, channels; /* its shape */
-    int updates;        /* the passes move the running statistics */
+    bool updates;       /* the passes move the running statistics */
     Plan explain, infer;
     char *arena; /* borrowed: at least explainer_arena_bytes() */
     int64_t max_rows;
@@ -57,7 +58,7 @@ size_t explainer_arena_bytes(const Explainer *e);
 
 /* Saliency of `images` [rows,H,W,3] (device, dtype): fills cam, up. `labels` [rows] (device) are the targets unless the
  * options say predicted: then the classes that the model predicts for the images, once, whatever the method. With
- * running statistics walk_prepare_running(model, 1) must have been called.
+ * running statistics walk_prepare_running(model, true) must have been called.
  *
  * How often running statistics move, with batch statistics and updates on, as in the published code, where every pass
  * runs in training mode: once for each pass that makes the map (one, or one for each of integrated's `steps` points),

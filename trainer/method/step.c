@@ -41,11 +41,11 @@ static uint64_t capture_key(uint64_t capture, const int64_t *numbers, int count)
 
 enum { CAPTURE_EXPLAIN = 1, CAPTURE_TRAIN = 2 };
 
-static int capture_begin(const Step *s, int recordable, uint64_t key) {
+static bool capture_begin(const Step *s, bool recordable, uint64_t key) {
     return recordable ? s->device->ops->graph->begin(s->device, key) : 1;
 }
 
-static void capture_end(const Step *s, int recordable) {
+static void capture_end(const Step *s, bool recordable) {
     if (recordable)
         s->device->ops->graph->end(s->device);
 }
@@ -55,12 +55,12 @@ static void explain(Step *s, const StepInput *input, const StepViews *views) {
     const Ops *ops = s->device->ops;
     Explainer *e = &s->explainer;
     const void *source = s->config->explain.source_view == SOURCE_RANDOM ? views->backup : views->standard;
-    const int recordable = s->recordable && e->kind->recordable;
+    const bool recordable = s->recordable && e->kind->recordable;
     const int64_t numbers[] = {input->rows, input->global_rows, (intptr_t)source};
     if (!capture_begin(s, recordable, capture_key(CAPTURE_EXPLAIN, numbers, 3)))
         return;
     if (e->options.bn == EXPLAIN_BN_RUNNING)
-        walk_prepare_running(s->model, 1);
+        walk_prepare_running(s->model, true);
     explain_saliency(e, source, s->labels, input->rows, input->global_rows);
     explain_mask(e, source, input->rows);
     explain_select(e, s->labels, input->rows, input->global_rows);
@@ -92,7 +92,7 @@ static void copy_labels(Step *s, const StepInput *input) {
     s->device->ops->memory->copy_in(s->device, s->labels_twice + input->rows, input->labels, bytes);
 }
 
-static int classifier_is_joint(const Step *s) {
+static bool classifier_is_joint(const Step *s) {
     return s->config->classifier.schedule == CLASSIFIER_JOINT;
 }
 
@@ -148,7 +148,7 @@ static void count_nonfinite(Step *s, int64_t begin, int64_t end) {
 }
 
 /* Sums over ranks, and brings to the host. Waits for the device. */
-static StepScalars collect(Step *s, int masked) {
+static StepScalars collect(Step *s, bool masked) {
     const Collectives *collectives = s->comm->collectives;
     StepScalars got;
     collectives->all_reduce(s->comm, &s->scalars->loss, 2, DTYPE_F64);
@@ -161,7 +161,7 @@ static StepScalars collect(Step *s, int masked) {
 
 /* From the encoder's input to the reduced gradient. */
 static void forward_and_backward(Step *s, const StepInput *input, const StepViews *views, const ContrastRows *rows,
-                                 int masked, int groups, int64_t anchors) {
+                                 bool masked, int groups, int64_t anchors) {
     Model *m = s->model;
     const int ce = s->config->method == METHOD_CE;
     const int64_t own = ce ? input->rows : s->rows_of[s->comm->rank];
@@ -172,7 +172,7 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
                  .conv_rows = step_rows_told(s, own),
                  .global_rows = ce ? input->global_rows : 2 * (rows->total_real + rows->total_background),
                  .norm = NORM_BATCH,
-                 .update_running = 1};
+                 .update_running = true};
     if (ce)
         s->device->ops->memory->copy(s->device, walk_at(&walk, 0), views->random,
                                      plan_row_bytes(m, 0) * (size_t)input->rows);
@@ -196,9 +196,9 @@ static void forward_and_backward(Step *s, const StepInput *input, const StepView
 }
 
 /* Row counts that differ from step to step would be recorded for nothing. */
-static void train(Step *s, const StepInput *input, const StepViews *views, const ContrastRows *rows, int masked) {
+static void train(Step *s, const StepInput *input, const StepViews *views, const ContrastRows *rows, bool masked) {
     const int mode = rows->total_background > 0 ? s->config->background.mode : BACKGROUND_NONE;
-    const int recordable = s->recordable && rows->total_background == 0;
+    const bool recordable = s->recordable && rows->total_background == 0;
     const int64_t anchors = contrastive_anchors(rows, mode);
     int groups = 0;
     if (s->config->method != METHOD_CE)
@@ -212,12 +212,12 @@ static void train(Step *s, const StepInput *input, const StepViews *views, const
     capture_end(s, recordable);
 }
 
-void step_run(Step *s, const StepInput *input, const StepViews *views, int update, StepReport *report) {
+void step_run(Step *s, const StepInput *input, const StepViews *views, bool update, StepReport *report) {
     static const Phase phases[] = {PHASE_DATA,     PHASE_EXPLAIN, PHASE_FORWARD, PHASE_LOSS,
                                    PHASE_BACKWARD, PHASE_REDUCE,  PHASE_OPTIMISE};
     Model *m = s->model;
     const Ops *ops = s->device->ops;
-    const int masked = input->mask && config_masks(s->config);
+    const bool masked = input->mask && config_masks(s->config);
     const int joint = s->config->method != METHOD_CE && classifier_is_joint(s);
     begins(s);
     copy_labels(s, input);
@@ -270,7 +270,7 @@ void step_classifier(Step *s, const StepInput *input, const StepViews *views, St
     train_classifier(s, input->rows, input->global_rows, &s->scalars->classifier_loss);
     s->comm->collectives->all_reduce(s->comm, m->gradient + m->classifier_first, size, DTYPE_F32);
     count_nonfinite(s, m->classifier_first, m->total);
-    const StepScalars got = collect(s, 0);
+    const StepScalars got = collect(s, false);
     ends(s, PHASE_LOSS);
     *report = (StepReport){.loss = NAN,
                            .classifier_loss = got.classifier_loss,

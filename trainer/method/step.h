@@ -36,7 +36,7 @@ extern const char *const PHASE_NAMES[PHASE_COUNT];
 typedef struct StepInput {
     int64_t rows, first, global_rows; /* this rank's samples, how many lower ranks have, all */
     const int32_t *labels;            /* [rows] host; read until the step ends */
-    int mask;                         /* explanations are on in this epoch (excon, exconb) */
+    bool mask;                        /* explanations are on in this epoch (excon, exconb) */
     double lr;
 } StepInput;
 
@@ -44,7 +44,7 @@ typedef struct StepReport {
     double loss;            /* global: contrastive, or cross-entropy for ce */
     double classifier_loss; /* global mean cross-entropy of the joint classifier; NAN when it was not trained */
     int64_t accepted, masked, background; /* global samples: accepted, explained, appended */
-    int finite;                           /* 0: the step was skipped on every rank, state as before */
+    bool finite;                          /* false: the step was skipped on every rank, state as before */
     double seconds[PHASE_COUNT];
 } StepReport;
 
@@ -80,7 +80,7 @@ typedef struct Step {
     int64_t *rows_of, *background_of;          /* [size]: rows, and background samples, of every rank in this step */
     float *running_host;                       /* [running_total], to average over ranks */
     double *running_sums;                      /* [running_total + 1] */
-    int recordable;                            /* captures of this step's launches may be recorded */
+    bool recordable;                           /* captures of this step's launches may be recorded */
 } Step;
 
 /* `batch` is the largest global batch. mean/std of the normalisation (for black fill). On failure nothing is left to
@@ -91,15 +91,15 @@ Status step_init(Step *step, const Config *config, Model *model, const Optimiser
 void step_free(Step *step);
 
 /* Trains on `views` (plain methods: backup and random; ce: random), whose rows are this rank's samples; they stay as
- * they are. Fills the report. With `update` 0 the optimiser does not run; the reduced gradient stays in the arena
+ * they are. Fills the report. Without `update` the optimiser does not run; the reduced gradient stays in the arena
  * either way. */
-void step_run(Step *step, const StepInput *input, const StepViews *views, int update, StepReport *report);
+void step_run(Step *step, const StepInput *input, const StepViews *views, bool update, StepReport *report);
 
 /* The optimiser half of step_run alone: over what the method trains. */
 void step_update(Step *step, double lr);
 
 /* One step of the classifier on frozen features of views->random (alternate schedule): running statistics, its own
- * update. walk_prepare_running(model, 1) must have been called since the encoder last changed. */
+ * update. walk_prepare_running(model, true) must have been called since the encoder last changed. */
 void step_classifier(Step *step, const StepInput *input, const StepViews *views, StepReport *report);
 
 #endif

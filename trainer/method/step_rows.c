@@ -47,7 +47,7 @@ static void exchange_background(Step *s, int64_t mine, ContrastRows *rows) {
     }
 }
 
-ContrastRows step_rows_decide(Step *s, const StepInput *input, int masked) {
+ContrastRows step_rows_decide(Step *s, const StepInput *input, bool masked) {
     ContrastRows rows = {.real = input->rows, .first_real = input->first, .total_real = input->global_rows};
     for (int r = 0; r < s->comm->size; r++) {
         int64_t first, share;
@@ -59,7 +59,7 @@ ContrastRows step_rows_decide(Step *s, const StepInput *input, int masked) {
     return rows;
 }
 
-void step_rows_compose(Step *s, const StepInput *input, const StepViews *views, int64_t background, int masked,
+void step_rows_compose(Step *s, const StepInput *input, const StepViews *views, int64_t background, bool masked,
                        char *out) {
     const Ops *ops = s->device->ops;
     const size_t row = plan_row_bytes(s->model, 0), view = row * (size_t)input->rows;

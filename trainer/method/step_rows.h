@@ -13,10 +13,10 @@ int64_t step_rows_told(const Step *step, int64_t rows);
 
 /* Sets step->rows_of: two views of each rank's share of the samples, and where this step may append background rows
  * (`masked`) those, as many as background.max allows. Then it waits for the device, and talks to the other ranks. */
-ContrastRows step_rows_decide(Step *step, const StepInput *input, int masked);
+ContrastRows step_rows_decide(Step *step, const StepInput *input, bool masked);
 
 /* [view 1 | view 2 | background | background], as the explanation decided, into `out`, the encoder's input. */
-void step_rows_compose(Step *step, const StepInput *input, const StepViews *views, int64_t background, int masked,
+void step_rows_compose(Step *step, const StepInput *input, const StepViews *views, int64_t background, bool masked,
                        char *out);
 
 #endif

@@ -14,7 +14,7 @@ int64_t walk_conv_rows(const Walk *walk) {
     return walk->conv_rows ? walk->conv_rows : walk->rows;
 }
 
-void walk_prepare_running(Model *model, int fold) {
+void walk_prepare_running(Model *model, bool fold) {
     for (int i = 0; i < model->layer_count; i++)
         if (model->layers[i].kind->prepare_running)
             model->layers[i].kind->prepare_running(model, &model->layers[i], fold);

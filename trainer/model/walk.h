@@ -14,7 +14,7 @@ typedef struct Walk {
     int64_t conv_rows;   /* >= rows and <= plan->max_rows: what convolutions are told, see contract/conv.h; 0: rows */
     int64_t global_rows; /* of all ranks, for global statistics */
     NormMode norm;
-    int update_running; /* NORM_BATCH only */
+    bool update_running; /* NORM_BATCH only */
 } Walk;
 
 /* Address of a tensor, or (tensor_count + buffer) of a gradient buffer; NULL for -1. */
@@ -26,7 +26,7 @@ int64_t walk_conv_rows(const Walk *walk);
 
 /* Scale and shift of every norm from the running statistics and, with `fold`, the folded weights of convolutions: once
  * before NORM_RUNNING walks whenever parameters or statistics changed. */
-void walk_prepare_running(Model *model, int fold);
+void walk_prepare_running(Model *model, bool fold);
 
 /* Input (tensor 0) must be in place; leaves features [rows, F] f32. */
 void walk_forward(const Walk *walk, float *features);

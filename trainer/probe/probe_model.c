@@ -13,7 +13,7 @@ static Status put_heads(ProbeSession *p, const Heads *heads, Error *err) {
     return probe_put_device(p, "logits", heads->logits, ARRAY_F32, 1, (int64_t[]){m->shape.classes}, err);
 }
 
-static Status run_encode(ProbeSession *p, const void *images, int train, Error *err) {
+static Status run_encode(ProbeSession *p, const void *images, bool train, Error *err) {
     Model *m = &p->model;
     Device *d = m->device;
     Heads heads = {0};
@@ -30,7 +30,7 @@ static Status run_encode(ProbeSession *p, const void *images, int train, Error *
                  .global_rows = p->total,
                  .norm = train ? NORM_BATCH : NORM_RUNNING};
     if (!train)
-        walk_prepare_running(m, 1);
+        walk_prepare_running(m, true);
     d->ops->memory->copy(d, walk_at(&walk, 0), images, plan_row_bytes(m, 0) * (size_t)p->rows);
     walk_forward(&walk, heads.features);
     heads_project(&heads, p->rows);
@@ -104,7 +104,7 @@ static Status run_explain(ProbeSession *p, const void *images, const int32_t *ta
     e.arena = arena;
     d->ops->memory->copy_in(d, labels, targets, sizeof(int32_t) * (size_t)p->rows);
     if (options.bn == EXPLAIN_BN_RUNNING)
-        walk_prepare_running(m, 1);
+        walk_prepare_running(m, true);
     explain_saliency(&e, images, labels, p->rows, p->total);
     explain_mask(&e, images, p->rows);
     explain_select(&e, labels, p->rows, p->total);

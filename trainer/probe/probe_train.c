@@ -167,7 +167,7 @@ static Status put_spans(ProbeSession *p, const char *folder, const float *arena,
 }
 
 static Status take_steps(ProbeSession *p, Step *step, const StepViews *views, const int32_t *labels, Error *err) {
-    const int explains = config_masks(p->config);
+    const bool explains = config_masks(p->config);
     StepInput input = {.rows = p->rows,
                        .first = p->first,
                        .global_rows = p->total,
@@ -181,7 +181,7 @@ static Status take_steps(ProbeSession *p, Step *step, const StepViews *views, co
     Status status = STATUS_OK;
     for (int64_t i = 0; i < steps && status == STATUS_OK; i++) {
         StepReport report;
-        step_run(step, &input, views, 1, &report);
+        step_run(step, &input, views, true, &report);
         losses[i] = (float)report.loss;
         if (!report.finite)
             status = error_set(err, STATUS_DIVERGED, "loss or gradient of step %lld is not finite", (long long)i);

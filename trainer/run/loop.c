@@ -76,7 +76,7 @@ static Status next_batch(Trainer *t, Batch *batch, int *done, Error *err) {
     return comm_agree(&t->runtime.comm, status, err);
 }
 
-static int masking_on(const Trainer *t) {
+static bool masking_on(const Trainer *t) {
     return config_masks(&t->config) && t->at.epoch >= t->config.start_epoch;
 }
 
@@ -105,7 +105,7 @@ static void train_batch(Trainer *t, const Batch *batch, double waited, StepRepor
     ops->stream->stamp(device, STAMP_VIEWED);
     feed_prefetch(&t->feed, t->loader);
     if (t->at.phase == RUN_ENCODER)
-        step_run(step, &input, &t->views, 1, report);
+        step_run(step, &input, &t->views, true, report);
     else
         step_classifier(step, &input, &t->views, report);
     report->seconds[PHASE_DATA] += waited + ops->stream->seconds(device, STAMP_FED, STAMP_LOADED);
@@ -123,7 +123,7 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
     feed_drop(&t->feed, t->loader); /* of a position that a rollback left */
     RETURN_IF(comm_agree(&t->runtime.comm, loader_start_epoch(t->loader, order_epoch(t), t->at.cursor, err), err));
     if (t->at.phase == RUN_CLASSIFIER)
-        walk_prepare_running(&t->model, 1);
+        walk_prepare_running(&t->model, true);
     while (!trainer_at_limit(t)) {
         const int signal = stop_requested(t);
         if (signal)
@@ -160,7 +160,7 @@ static Status run_pass(Trainer *t, int *ended, Error *err) {
     return STATUS_OK;
 }
 
-static int has_classifier_pass(const Trainer *t) {
+static bool has_classifier_pass(const Trainer *t) {
     return t->config.classifier.schedule == CLASSIFIER_ALTERNATE && t->config.method != METHOD_CE;
 }
 

@@ -41,9 +41,9 @@ static void test_metric_names(void **state) {
 static void test_suite_lists(void **state) {
     char list[200], cut[10];
     (void)state;
-    metrics_list_suites(", ", 0, list, sizeof list);
+    metrics_list_suites(", ", false, list, sizeof list);
     assert_ptr_equal(strstr(list, "accuracy, calibration, faithfulness, soft"), list);
-    metrics_list_suites(", ", 1, cut, sizeof cut);
+    metrics_list_suites(", ", true, cut, sizeof cut);
     assert_string_equal(cut, "accuracy,");
 }
 

@@ -234,7 +234,7 @@ static Status choose_suites(const char *list, MetricSet *metrics, Error *err) {
     snprintf(copy, sizeof copy, "%s", list);
     for (char *name = strtok_r(copy, ",", &state); name; name = strtok_r(NULL, ",", &state)) {
         const MetricSet chosen = metrics_of_suite(name);
-        metrics_list_suites(", ", 0, known, sizeof known);
+        metrics_list_suites(", ", false, known, sizeof known);
         if (!chosen)
             return error_set(err, STATUS_USAGE, "unknown suite '%.40s'; there are %s, all", name, known);
         *metrics |= chosen;
@@ -294,8 +294,8 @@ Status command_eval(int argc, char **argv, Error *err) {
     OptionList sets = {0}, positional;
     const char *suite = "all";
     char names[200], suites[400], usage[300], help_of_suites[420];
-    metrics_list_suites(",", 0, names, sizeof names);
-    metrics_list_suites("; ", 1, suites, sizeof suites);
+    metrics_list_suites(",", false, names, sizeof names);
+    metrics_list_suites("; ", true, suites, sizeof suites);
     snprintf(usage, sizeof usage, "eval RUN|CHECKPOINT [--suite all|%s] [--json]", names);
     snprintf(help_of_suites, sizeof help_of_suites, "%s; all", suites);
     const Option options[] = {

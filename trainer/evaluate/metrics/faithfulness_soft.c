@@ -13,7 +13,7 @@ static void add(MetricRun *run, const MetricBatch *batch) {
 const Metric metric_faithfulness_soft = {.suite = "soft",
                                          .suite_help = "image times map",
                                          .title = "the image times its saliency map (as Grad-CAM++ measures)",
-                                         .needs_saliency = 1,
+                                         .needs_saliency = true,
                                          .numbers = FAITHFULNESS_NUMBERS("soft_"),
                                          .open = faithfulness_open,
                                          .close = faithfulness_close,

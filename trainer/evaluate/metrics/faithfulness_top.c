@@ -18,7 +18,7 @@ static void add(MetricRun *run, const MetricBatch *batch) {
 const Metric metric_faithfulness_top = {.suite = "faithfulness",
                                         .suite_help = "drop, increase: top 15 % of pixels kept",
                                         .title = "the most salient 15 % of pixels kept (as published)",
-                                        .needs_saliency = 1,
+                                        .needs_saliency = true,
                                         .numbers = FAITHFULNESS_NUMBERS(""),
                                         .open = faithfulness_open,
                                         .close = faithfulness_close,

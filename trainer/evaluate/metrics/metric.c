@@ -30,7 +30,7 @@ static int named_before(int m) {
     return 0;
 }
 
-void metrics_list_suites(const char *between, int help, char *out, size_t size) {
+void metrics_list_suites(const char *between, bool help, char *out, size_t size) {
     size_t used = 0;
     for (int m = 0; m < METRIC_COUNT && used < size; m++) {
         const Metric *metric = metrics[m];

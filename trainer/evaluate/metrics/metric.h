@@ -70,7 +70,7 @@ struct Metric {
     const char *suite;      /* the value of --suite that measures it */
     const char *suite_help; /* in the usage of --suite, or NULL */
     const char *title;      /* heads its numbers in a table; NULL: they are of the split's images themselves */
-    int needs_saliency;
+    bool needs_saliency;
     MetricNumber numbers[METRIC_NUMBERS]; /* until the first without a name */
     /* Memory that it needs while it works; NULL: none. A failed `open` leaves nothing to close, and `close` does
      * nothing where nothing is open. */
@@ -90,7 +90,7 @@ const Metric *metric_at(int m);
 MetricSet metrics_of_suite(const char *suite);
 
 /* The suites' names with `between` them, with `help` also what each measures in brackets; cut off at `size`. */
-void metrics_list_suites(const char *between, int help, char *out, size_t size);
+void metrics_list_suites(const char *between, bool help, char *out, size_t size);
 
 /* A `finish`: the sums divided by the number of images. */
 Status metric_means(MetricRun *run, double count, double values[METRIC_NUMBERS], Error *err);

@@ -9,9 +9,9 @@
 #include "trainer/method/explain.h"
 
 struct ExplainerKind {
-    int at_layer;   /* the map is of a convolution's output, explain.layer: e->tensor, h, w, channels; else of the image
-                     */
-    int recordable; /* its launches wait for nothing, and a device may record and replay them */
+    bool at_layer; /* the map is of a convolution's output, explain.layer: e->tensor, h, w, channels; else of the image
+                    */
+    bool recordable; /* its launches wait for nothing, and a device may record and replay them */
     size_t (*own_bytes)(const Explainer *e); /* device memory of its own, e->own; NULL: none */
     /* Fills e->cam [rows,h,w] f32 (device): the map of `images` [rows,H,W,3] of dtype (device) for the class that
      * explainer_targets gives, negative values cut off when e->options.relu. `walk` is of the plan e->explain. How

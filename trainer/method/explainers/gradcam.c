@@ -19,4 +19,5 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
                        e->options.relu, e->cam);
 }
 
-const ExplainerKind explainer_gradcam = {.at_layer = 1, .recordable = 1, .own_bytes = own_bytes, .saliency = saliency};
+const ExplainerKind explainer_gradcam = {
+    .at_layer = true, .recordable = true, .own_bytes = own_bytes, .saliency = saliency};

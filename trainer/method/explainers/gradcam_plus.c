@@ -21,4 +21,4 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
 }
 
 const ExplainerKind explainer_gradcam_plus = {
-    .at_layer = 1, .recordable = 1, .own_bytes = own_bytes, .saliency = saliency};
+    .at_layer = true, .recordable = true, .own_bytes = own_bytes, .saliency = saliency};

@@ -32,7 +32,7 @@ static void saliency(Explainer *e, const Walk *walk, const void *images, const i
     void *sum = (char *)e->own + CONSTANTS_BYTES;
     if (e->updates || e->options.target == TARGET_PREDICTED) {
         Walk still = *walk;
-        still.update_running = 0;
+        still.update_running = false;
         explainer_forward(e, &still, images);
         target = explainer_targets(e, walk->rows, labels);
     }
