@@ -114,7 +114,18 @@ static void print_file(const char *path) {
         fclose(file);
 }
 
+/* A folder of its own for what Open MPI keeps while the program runs, left to tests/run.sh: the daemon of a single rank
+ * outlives it, and clears the folder away while the next launch looks for it. */
+static void own_session_folder(void) {
+    char path[PROBE_PATH];
+    snprintf(path, sizeof path, "%s/launch-XXXXXX", environment("TMPDIR", "/tmp"));
+    if (mkdtemp(path))
+        setenv("TMPDIR", path, 1);
+}
+
 static void child(char **arguments, const char *log, int ranks) {
+    if (getenv("TMPDIR"))
+        own_session_folder();
     if (!freopen(log, "w", stdout) || dup2(fileno(stdout), STDERR_FILENO) < 0)
         _exit(127);
     setenv("OMP_NUM_THREADS", ranks > 1 ? "1" : "2", 1);
