@@ -12,6 +12,10 @@ end_job() { # kill -9 of mpirun and of the ranks, its children
     # shellcheck disable=SC2086 # one word for each rank
     kill -9 "$job" $ranks 2>/dev/null
     wait "$job" 2>/dev/null
+    local rank
+    for rank in $ranks; do # the lock of a run is theirs until they are gone
+        while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$rank/status"; do milliseconds 20; done
+    done
     job=
 }
 trap 'end_job; rm -rf "$scratch"' EXIT
